@@ -1,0 +1,107 @@
+"""One training step: forward in the policy's precision, gradients in float32, an update that a bad step cannot spoil."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from jaxrecipe import trees
+from jaxrecipe.data.batches import Batch
+from jaxrecipe.precision import loss_scale as scaling
+from jaxrecipe.precision.policy import apply_policy
+from jaxrecipe.training.state import TrainState
+
+if TYPE_CHECKING:
+    from jaxrecipe.task import Task
+
+Metrics = Mapping[str, Array]
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+
+
+def masked_mean(values: Float[Array, "batch"], mask: Bool[Array, "batch"]) -> Float[Array, ""]:
+    """Mean of the examples that count, in float32; what stands at masked positions, NaN included, has no influence."""
+    kept = jnp.where(mask, values.astype(jnp.float32), 0.0)
+    return kept.sum() / jnp.maximum(mask.sum(), 1).astype(jnp.float32)
+
+
+def prepare_batch(task: "Task", inputs: Any, targets: Any) -> tuple[Any, Any]:
+    """The task's deterministic preparation, or the batch as it is."""
+    return task.prepare(inputs, targets) if task.prepare else (inputs, targets)
+
+
+def make_train_step(task: "Task") -> TrainStep:
+    """The training step of a task: `step(state, batch) -> (state, metrics)`, pure and not yet jitted.
+
+    Order: prepare, augment, forward and loss, backward on the scaled loss, unscale in float32, finite check, optimizer
+    (clipping belongs to it, so it sees unscaled gradients). With a loss scale, a step whose gradients are not finite
+    leaves parameters, model state and optimizer state as they were; only step, scale and key use move on.
+    Without one nothing is skipped, so that a NaN stays loud.
+
+    Metrics are float32 scalars on the device: `loss`, `grad_norm`, `param_norm`, `update_norm`, `count`, the task's metrics
+    on this batch in training mode and, with a loss scale, `loss_scale`, `skipped`, `skipped_in_a_row`, `last_bad`.
+    """
+    apply = apply_policy(task.model.apply, task.precision)
+    metrics = task.all_metrics
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        augment_key, model_key = jax.random.split(jax.random.fold_in(state.key, state.step))
+        inputs, targets = prepare_batch(task, batch.inputs, batch.targets)
+        if task.augment:
+            inputs, targets = task.augment(augment_key, inputs, targets)
+
+        def scaled_loss(params: Any) -> tuple[Float[Array, ""], tuple[Any, Any, Array]]:
+            outputs, model_state = apply(params, state.model_state, inputs, train=True, key=model_key)
+            loss = masked_mean(task.loss(outputs, targets), batch.mask)
+            return scaling.scale_loss(state.loss_scale, loss), (outputs, model_state, loss)
+
+        scaled_grads, (outputs, model_state, loss) = jax.grad(scaled_loss, has_aux=True)(state.params)
+        grads = scaling.unscale(state.loss_scale, scaled_grads)
+        updated, update_norm = _update(task.optimizer, state, grads, model_state)
+        measured = {
+            "loss": loss,
+            "grad_norm": trees.global_norm(grads),
+            "param_norm": trees.global_norm(updated.params),
+            "update_norm": update_norm,
+            "count": batch.mask.sum().astype(jnp.float32),
+            **{name: masked_mean(metric(outputs, targets), batch.mask) for name, metric in metrics.items()},
+            **_telemetry(updated.loss_scale),
+        }
+        return updated, measured
+
+    return step
+
+
+def _update(
+    optimizer: optax.GradientTransformation, state: TrainState, grads: Any, model_state: Any
+) -> tuple[TrainState, Float[Array, ""]]:
+    """The next state and the norm of the change; nothing but step and scale moves when the gradients are not finite."""
+    grads = jax.tree.map(lambda grad, param: grad.astype(param.dtype), grads, state.params)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    update_norm = trees.global_norm(updates)
+    if state.loss_scale.kind != "none":
+        bad = trees.first_nonfinite((grads, model_state))
+        finite = bad < 0
+        old = (state.params, state.model_state, state.opt_state)
+        params, model_state, opt_state = trees.select(finite, (params, model_state, opt_state), old)
+        update_norm = jnp.where(finite, update_norm, 0.0)
+        loss_scale = scaling.update(state.loss_scale, finite, bad)
+    else:
+        loss_scale = state.loss_scale
+    moved = TrainState(state.step + 1, params, model_state, opt_state, loss_scale, state.key)
+    return moved, update_norm
+
+
+def _telemetry(loss_scale: scaling.LossScale) -> dict[str, Array]:
+    """What the progress shows of the loss scale; nothing when there is none."""
+    if loss_scale.kind == "none":
+        return {}
+    return {
+        "loss_scale": loss_scale.scale,
+        "skipped": loss_scale.skipped.astype(jnp.float32),
+        "skipped_in_a_row": loss_scale.skipped_in_a_row.astype(jnp.float32),
+        "last_bad": loss_scale.last_bad.astype(jnp.float32),
+    }
