@@ -66,7 +66,9 @@ def is_target(value: Any) -> bool:
     return isinstance(value, Target)
 
 
-def correct_class(logits: Float[Array, "batch *rest classes"], labels: Int[Array, "batch *rest"]) -> Float[Array, "batch"]:
+def correct_class(
+    logits: Float[Array, "batch *rest classes"], labels: Int[Array, "batch *rest"]
+) -> Float[Array, "batch"]:
     """Share of positions of each example whose largest logit is the label's, float32 in [0, 1]; `[batch]`."""
     hits = (jnp.argmax(logits, axis=-1) == labels).astype(jnp.float32)
     return hits.reshape(hits.shape[0], -1).mean(axis=1)
@@ -81,7 +83,9 @@ def correct_sign(logits: Float[Array, "batch *rest"], labels: Array) -> Float[Ar
 def correct_token(pad: int | None) -> Metric:
     """The metric "share of an example's non-padding positions that are predicted right"."""
 
-    def metric(logits: Float[Array, "batch time vocabulary"], tokens: Int[Array, "batch time"]) -> Float[Array, "batch"]:
+    def metric(
+        logits: Float[Array, "batch time vocabulary"], tokens: Int[Array, "batch time"]
+    ) -> Float[Array, "batch"]:
         counted = jnp.ones(tokens.shape, jnp.float32) if pad is None else (tokens != pad).astype(jnp.float32)
         hits = (jnp.argmax(logits, axis=-1) == tokens).astype(jnp.float32) * counted
         return hits.sum(axis=1) / jnp.maximum(counted.sum(axis=1), 1.0)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float
 
 from jaxrecipe import trees
 from jaxrecipe.data.batches import Batch
@@ -83,7 +83,7 @@ def _update(
     params = optax.apply_updates(state.params, updates)
     update_norm = trees.global_norm(updates)
     if state.loss_scale.kind != "none":
-        bad = trees.first_nonfinite((grads, model_state))
+        bad = trees.first_nonfinite(_watched(grads, model_state))
         finite = bad < 0
         old = (state.params, state.model_state, state.opt_state)
         params, model_state, opt_state = trees.select(finite, (params, model_state, opt_state), old)
@@ -93,6 +93,17 @@ def _update(
         loss_scale = state.loss_scale
     moved = TrainState(state.step + 1, params, model_state, opt_state, loss_scale, state.key)
     return moved, update_norm
+
+
+def _watched(grads: Any, model_state: Any) -> dict[str, Any]:
+    """What must be finite for a step to count, under the names in which an offender is reported."""
+    return {"gradients": grads, "model_state": model_state}
+
+
+def last_bad_path(state: TrainState) -> str | None:
+    """Path of the first leaf that was not finite on the last skipped step ("gradients/Dense_0/kernel"), or None. Syncs."""
+    index = int(state.loss_scale.last_bad)
+    return trees.paths(_watched(state.params, state.model_state))[index] if index >= 0 else None
 
 
 def _telemetry(loss_scale: scaling.LossScale) -> dict[str, Array]:
