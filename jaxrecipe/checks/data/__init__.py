@@ -1,0 +1,3 @@
+"""Stage 1, become one with the data: the checks in the order in which they run."""
+
+CHECKS = ()

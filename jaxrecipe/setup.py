@@ -1,0 +1,200 @@
+"""A task made ready for checking: what the checks share, compiled once.
+
+A Setup never changes the task. States given to a user's own step are copies, since that step may donate them.
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from jaxrecipe import trees
+from jaxrecipe.data.batches import Batch, batch_indices
+from jaxrecipe.data.sources import Source, as_source
+from jaxrecipe.precision.policy import apply_policy
+from jaxrecipe.task import Loop, Model, Task
+from jaxrecipe.training.state import TrainState, init_state
+from jaxrecipe.training.step import make_train_step, prepare_batch
+
+Split = Literal["train", "test"]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """One task with its data at hand and its programs compiled once; made by `make_setup`.
+
+    Attributes:
+        task: the training set-up, untouched.
+        seed: everything random in the checks follows from it.
+        train, test: the data as random-access sources; `test` may be None.
+        loop: the user's own training loop or, when there is none, the library's in the same form.
+        owns_loop: whether `loop` is the user's own.
+    """
+
+    task: Task
+    seed: int
+    train: Source
+    test: Source | None
+    loop: Loop
+    owns_loop: bool
+    _forward: Any = field(repr=False)
+    _losses: Any = field(repr=False)
+    _gradients: Any = field(repr=False)
+    _step: Any = field(repr=False)
+
+    @property
+    def key(self) -> PRNGKeyArray:
+        """The base key."""
+        return jax.random.key(self.seed)
+
+    @property
+    def batch_size(self) -> int:
+        """Examples a batch: the task's, or the whole training set when that is smaller."""
+        return min(self.task.batch_size, self.train.size)
+
+    def prepared(self, split: Split, indices: np.ndarray) -> tuple[Any, Any]:
+        """Examples of a split after `task.prepare`, on the device, without augmentation.
+
+        Raises:
+            ValueError: if the split is "test" and the task has no test data.
+        """
+        source = self.train if split == "train" else self.test
+        if source is None:
+            raise ValueError('split "test" was asked for, but the task has no test data; give Task(test=(inputs, targets))')
+        inputs, targets = source.gather(np.asarray(indices))
+        return prepare_batch(self.task, *jax.tree.map(jnp.asarray, (inputs, targets)))
+
+    def sample(self, split: Split, size: int) -> tuple[Any, Any]:
+        """At most `size` prepared examples of a split, drawn without replacement by the seed."""
+        source = self.train if split == "train" else self.test
+        total = 0 if source is None else source.size
+        chosen = np.random.default_rng([self.seed, 77]).permutation(total)[:size]
+        return self.prepared(split, np.sort(chosen))
+
+    @cached_property
+    def batch(self) -> tuple[Any, Any]:
+        """The first training batch, prepared, not augmented: `(inputs, targets)` on the device."""
+        indices, _ = batch_indices(self.seed, 0, self.train.size, self.batch_size)
+        return self.prepared("train", indices)
+
+    def training_batch(self, step: int) -> tuple[Any, Any]:
+        """The batch of a global training step, prepared and augmented: what the loop's step is given."""
+        indices, _ = batch_indices(self.seed, step, self.train.size, self.batch_size)
+        inputs, targets = self.prepared("train", indices)
+        if self.task.augment is None:
+            return inputs, targets
+        return self.task.augment(jax.random.fold_in(self.key, step), inputs, targets)
+
+    @cached_property
+    def _initial(self) -> Any:
+        return self.loop.init(self.key)
+
+    def fresh_state(self) -> Any:
+        """A copy of the loop's initial state, safe to donate."""
+        return trees.copy(self._initial)
+
+    @cached_property
+    def variables(self) -> tuple[Any, Any]:
+        """Initial `(params, model_state)`, the same that `fresh_state` holds."""
+        return trees.copy(self.loop.variables(self._initial))
+
+    @property
+    def params(self) -> Any:
+        """Initial parameters."""
+        return self.variables[0]
+
+    @property
+    def model_state(self) -> Any:
+        """Initial model state."""
+        return self.variables[1]
+
+    def forward(
+        self, params: Any, model_state: Any, inputs: Any, *, train: bool = False, key: PRNGKeyArray | None = None
+    ) -> tuple[Any, Any]:
+        """`(outputs, model_state)` of the model under the task's precision policy; compiled once a shape and mode."""
+        return self._forward(params, model_state, inputs, key, train=train)
+
+    def losses(self, outputs: Any, targets: Any) -> Float[Array, "batch"]:
+        """The task's loss of each example, float32."""
+        return self._losses(outputs, targets)
+
+    def mean_loss(
+        self, params: Any, model_state: Any, inputs: Any, targets: Any, *, train: bool = False, key: PRNGKeyArray | None = None
+    ) -> float:
+        """Mean loss over a batch."""
+        outputs, _ = self.forward(params, model_state, inputs, train=train, key=key)
+        return float(self.losses(outputs, targets).mean())
+
+    def gradients(
+        self, params: Any, model_state: Any, inputs: Any, targets: Any, *, key: PRNGKeyArray, train: bool = True
+    ) -> tuple[Float[Array, ""], Any]:
+        """Mean loss and its gradient with respect to the parameters."""
+        return self._gradients(params, model_state, inputs, targets, key, train=train)
+
+    def step(self, state: Any, inputs: Any, targets: Any, key: PRNGKeyArray) -> tuple[Any, dict[str, Any]]:
+        """One step of the loop on a prepared batch. The given state may be donated: pass a copy to keep it."""
+        state, metrics = self._step(state, inputs, targets, key)
+        return state, dict(metrics)
+
+
+def make_setup(task: Task, *, seed: int = 0) -> Setup:
+    """Make a task ready for checking. Compiles and computes nothing yet; programs are compiled when first used."""
+    train = as_source(task.train)
+    apply = apply_policy(task.model.apply, task.precision)
+
+    @partial(jax.jit, static_argnames="train")
+    def forward(params: Any, model_state: Any, inputs: Any, key: Any, *, train: bool) -> tuple[Any, Any]:
+        return apply(params, model_state, inputs, train=train, key=key)
+
+    @jax.jit
+    def losses(outputs: Any, targets: Any) -> Float[Array, "batch"]:
+        return task.loss(outputs, targets).astype(jnp.float32)
+
+    @partial(jax.jit, static_argnames="train")
+    def gradients(params: Any, model_state: Any, inputs: Any, targets: Any, key: Any, *, train: bool) -> Any:
+        def mean_loss(params: Any) -> Float[Array, ""]:
+            outputs, _ = apply(params, model_state, inputs, train=train, key=key)
+            return task.loss(outputs, targets).astype(jnp.float32).mean()
+
+        return jax.value_and_grad(mean_loss)(params)
+
+    loop = task.loop or library_loop(task, train, seed)
+    return Setup(
+        task=task,
+        seed=seed,
+        train=train,
+        test=None if task.test is None else as_source(task.test),
+        loop=loop,
+        owns_loop=task.loop is not None,
+        _forward=forward,
+        _losses=losses,
+        _gradients=gradients,
+        _step=loop.step if task.loop is not None else jax.jit(loop.step, donate_argnums=0),
+    )
+
+
+def library_loop(task: Task, train: Source, seed: int) -> Loop:
+    """The library's own training step in the form of a user's loop: it takes batches that are prepared already."""
+    ready = task.replace(prepare=None, augment=None)
+    train_step = make_train_step(ready)
+    indices, _ = batch_indices(seed, 0, train.size, min(task.batch_size, train.size))
+
+    def init(key: PRNGKeyArray) -> TrainState:
+        inputs, _ = prepare_batch(task, *jax.tree.map(jnp.asarray, train.gather(indices)))
+        return init_state(task, key, inputs)
+
+    def step(state: TrainState, inputs: Any, targets: Any, key: PRNGKeyArray) -> tuple[TrainState, Any]:
+        keyed = TrainState(state.step, state.params, state.model_state, state.opt_state, state.loss_scale, key)
+        mask = jnp.ones(trees.leading_size(inputs), bool)
+        return train_step(keyed, Batch(inputs, targets, mask))
+
+    return Loop(init=init, step=step, variables=lambda state: (state.params, state.model_state))
+
+
+def with_model(setup: Setup, model: Model) -> Setup:
+    """The same set-up around another model, trained by the library's loop."""
+    return make_setup(setup.task.replace(model=model, loop=None), seed=setup.seed)
