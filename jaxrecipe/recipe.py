@@ -79,7 +79,7 @@ def run_checks(
     thresholds: Thresholds | None = None,
     expect: Mapping[str, str] | None = None,
     seed: int = 0,
-    starting: Callable[[str], None] = lambda name: None,
+    starting: Callable[[str], None] | None = None,
 ) -> Iterator[Result]:
     """The results of `check`, one by one as they are found; `starting` is told the name of each check before it runs."""
     chosen = select_checks(only=only, skip=skip)
@@ -88,7 +88,8 @@ def run_checks(
     validate(task)
     setup = make_setup(task, seed=seed)
     for one in chosen:
-        starting(one.__name__)
+        if starting is not None:
+            starting(one.__name__)
         result = run_one(setup, one, **overrides.get(one.__name__, {}))
         yield _as_expected(result, (expect or {}).get(one.__name__))
 
@@ -141,7 +142,9 @@ def _overrides(thresholds: Thresholds) -> dict[str, dict[str, Scalar]]:
     for check in RECIPE:
         own, valid = thresholds.get(check.__name__, {}), thresholds_of(check)
         problems += [
-            f"{check.__name__} has no threshold {name}; it has {', '.join(valid) or 'none'}" for name in own if name not in valid
+            f"{check.__name__} has no threshold {name}; it has {', '.join(valid) or 'none'}"
+            for name in own
+            if name not in valid
         ]
         overrides[check.__name__] = {**{k: v for k, v in suite.items() if k in valid}, **own}
     if problems:
@@ -156,7 +159,9 @@ def _as_expected(result: Result, reason: str | None) -> Result:
     if result.status in (Status.FAIL, Status.WARN):
         finding = f"{result.finding} Expected ({result.status}): {reason}"
         return replace(result, status=Status.EXPECTED, finding=finding)
-    return replace(result, hint=f"{result.hint} It was expected to fail ({reason}) and did not: remove the expectation.".strip())
+    return replace(
+        result, hint=f"{result.hint} It was expected to fail ({reason}) and did not: remove the expectation.".strip()
+    )
 
 
 def _crashed(check: Check, error: Exception) -> Result:
@@ -169,5 +174,9 @@ def _crashed(check: Check, error: Exception) -> Result:
         finding=f"The check stopped with {type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}",
         hint="This says nothing about your set-up. If the traceback ends in your code, it may need another declaration in the task; "
         "otherwise please report it. The other checks are not affected; leave this one out with skip.",
-        evidence=(Table(title="Traceback", columns=("line",), rows=[(line.rstrip(),) for line in "".join(lines).splitlines()]),),
+        evidence=(
+            Table(
+                title="Traceback", columns=("line",), rows=[(line.rstrip(),) for line in "".join(lines).splitlines()]
+            ),
+        ),
     )

@@ -5,7 +5,7 @@ A Setup never changes the task. States given to a user's own step are copies, si
 
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,18 @@ from jaxrecipe.training.state import TrainState, init_state
 from jaxrecipe.training.step import make_train_step, prepare_batch
 
 Split = Literal["train", "test"]
+
+
+AT_INIT_BATCHES = 8
+"""Batches over which the untrained model is measured: enough that one odd batch does not decide."""
+
+
+class AtInit(NamedTuple):
+    """The untrained model in training mode; every leaf has one leading axis of examples."""
+
+    outputs: Any
+    targets: Any
+    losses: Float[Array, "examples"]
 
 
 @dataclass(frozen=True)
@@ -64,7 +76,9 @@ class Setup:
         """
         source = self.train if split == "train" else self.test
         if source is None:
-            raise ValueError('split "test" was asked for, but the task has no test data; give Task(test=(inputs, targets))')
+            raise ValueError(
+                'split "test" was asked for, but the task has no test data; give Task(test=(inputs, targets))'
+            )
         inputs, targets = source.gather(np.asarray(indices))
         return prepare_batch(self.task, *jax.tree.map(jnp.asarray, (inputs, targets)))
 
@@ -112,6 +126,23 @@ class Setup:
         """Initial model state."""
         return self.variables[1]
 
+    @cached_property
+    def at_init(self) -> "AtInit":
+        """Outputs, targets and losses of the untrained model in training mode, over the first few batches.
+
+        One batch only when the loss mixes the examples of a batch. A last partial batch is left out.
+        """
+        available = self.train.size // self.batch_size
+        count = 1 if self.task.mixes_examples else min(AT_INIT_BATCHES, available)
+        parts = []
+        for step in range(count):
+            indices, _ = batch_indices(self.seed, step, self.train.size, self.batch_size)
+            inputs, targets = self.prepared("train", indices)
+            key = jax.random.fold_in(self.key, step)
+            outputs, _ = self.forward(self.params, self.model_state, inputs, train=True, key=key)
+            parts.append((outputs, targets, self.losses(outputs, targets)))
+        return AtInit(*jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts))
+
     def forward(
         self, params: Any, model_state: Any, inputs: Any, *, train: bool = False, key: PRNGKeyArray | None = None
     ) -> tuple[Any, Any]:
@@ -123,7 +154,14 @@ class Setup:
         return self._losses(outputs, targets)
 
     def mean_loss(
-        self, params: Any, model_state: Any, inputs: Any, targets: Any, *, train: bool = False, key: PRNGKeyArray | None = None
+        self,
+        params: Any,
+        model_state: Any,
+        inputs: Any,
+        targets: Any,
+        *,
+        train: bool = False,
+        key: PRNGKeyArray | None = None,
     ) -> float:
         """Mean loss over a batch."""
         outputs, _ = self.forward(params, model_state, inputs, train=train, key=key)

@@ -1,0 +1,17 @@
+"""Stage 2, the end-to-end skeleton and dumb baselines: the checks in the order in which they run."""
+
+from jaxrecipe.checks.skeleton.chart_dependencies import chart_dependencies
+from jaxrecipe.checks.skeleton.fix_random_seed import fix_random_seed
+from jaxrecipe.checks.skeleton.init_well import init_well
+from jaxrecipe.checks.skeleton.input_independent_baseline import input_independent_baseline
+from jaxrecipe.checks.skeleton.loss_at_init import loss_at_init
+from jaxrecipe.checks.skeleton.overfit_one_batch import overfit_one_batch
+
+CHECKS = (
+    fix_random_seed,
+    loss_at_init,
+    init_well,
+    input_independent_baseline,
+    overfit_one_batch,
+    chart_dependencies,
+)

@@ -1,0 +1,200 @@
+"""Input-independent baseline: real inputs must do better than blank ones, on data that was not trained on."""
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from jaxrecipe import trees
+from jaxrecipe.report.result import Curve, Result, Status
+from jaxrecipe.setup import Setup
+
+NAME = {"name": "input_independent_baseline", "stage": "skeleton"}
+
+
+def input_independent_baseline(
+    setup: Setup,
+    *,
+    key: PRNGKeyArray,
+    steps: int = 400,
+    standard_errors: float = 4.0,
+    margin: float = 0.02,
+    held_out: int = 512,
+    seconds: float = 12.0,
+) -> Result:
+    """Training on the real inputs beats training on blank inputs, on held-out data.
+
+    What it does: trains twice from the same start, with the same batches and your own training step, once with the inputs as they are and
+    once with every input set to zero, and compares the two on held-out examples. It stops as soon as the real inputs are clearly
+    ahead. If they never are, it says whether at least the training loss went ahead.
+
+    Why it matters: a model that does no better with its inputs than without them has not learnt anything from them: labels that
+    belong to other examples, an input pipeline that blanks or shuffles, an input that is ignored, a learning rate that does nothing.
+
+    What to do: follow the hint. Look at inputs and labels side by side just before the model.
+
+    Args:
+        setup: the set-up.
+        key: seeds the steps.
+        steps: at most this many steps of each training.
+        standard_errors: how many standard errors the held-out losses must be apart, pair by pair.
+        margin: the least lead, as a share of the blank model's loss.
+        held_out: at most this many held-out examples.
+        seconds: at most this much time for the two trainings.
+
+    Source: Karpathy, A Recipe for Training Neural Networks (2019), "input independent baseline".
+    """
+    if setup.train.size < 2 * setup.batch_size and setup.test is None:
+        finding = "There is no test data and too little training data to hold some back; give Task(test=...)."
+        return Result(**NAME, status=Status.SKIP, finding=finding)
+    race = _race(
+        setup, key, steps=steps, standard_errors=standard_errors, margin=margin, held_out=held_out, seconds=seconds
+    )
+    measured = {
+        "held-out loss, real inputs": race.real[-1],
+        "held-out loss, blank inputs": race.blank[-1],
+        "lead in standard errors": race.lead,
+        "steps": race.steps[-1],
+    }
+    expected = {
+        "lead in standard errors": f"{standard_errors:g} or more",
+        "held-out loss, real inputs": f"below {race.blank[-1]:.4g}",
+    }
+    curve = Curve(
+        title="Held-out loss with real and with blank inputs",
+        x=np.asarray(race.steps),
+        series={"real inputs": np.asarray(race.real), "blank inputs": np.asarray(race.blank)},
+        y_label="loss",
+    )
+    status, finding, hint = _judge(race)
+    return Result(
+        **NAME, status=status, finding=finding, hint=hint, measured=measured, expected=expected, evidence=(curve,)
+    )
+
+
+@dataclass
+class Race:
+    """Mean held-out losses at each comparison, and the training losses at the end."""
+
+    steps: list[int] = field(default_factory=list)
+    real: list[float] = field(default_factory=list)
+    blank: list[float] = field(default_factory=list)
+    lead: float = 0.0
+    training_lead: float = 0.0
+    won: bool = False
+    out_of_time: bool = False
+
+
+def _race(
+    setup: Setup, key: PRNGKeyArray, *, steps: int, standard_errors: float, margin: float, held_out: int, seconds: float
+) -> Race:
+    """Train both, compare at growing intervals, stop when the real inputs are clearly ahead."""
+    states = {"real": setup.fresh_state(), "blank": setup.fresh_state()}
+    batches = _held_out_batches(setup, held_out)
+    training = [setup.training_batch(0)]
+    race, began, due = Race(), time.perf_counter(), 20
+    for step in range(1, steps + 1):
+        inputs, targets = _training_batch(setup, step - 1)
+        step_key = jax.random.fold_in(key, step)
+        states["real"], _ = setup.step(states["real"], inputs, targets, step_key)
+        states["blank"], _ = setup.step(states["blank"], _blank(inputs), targets, step_key)
+        race.out_of_time = time.perf_counter() - began > seconds
+        if step < min(due, steps) and not race.out_of_time:
+            continue
+        due = max(step + 10, int(1.4 * step))
+        real, blank = (_losses(setup, states[kind], batches, key, blank=kind == "blank") for kind in ("real", "blank"))
+        race.steps.append(step)
+        race.real.append(float(real.mean()))
+        race.blank.append(float(blank.mean()))
+        race.lead = _lead(real, blank)
+        race.won = race.lead >= standard_errors and race.real[-1] < race.blank[-1] - margin * abs(race.blank[-1])
+        if race.won or race.out_of_time:
+            break
+    seen = [_losses(setup, states[kind], training, key, blank=kind == "blank") for kind in ("real", "blank")]
+    race.training_lead = _lead(*seen)
+    return race
+
+
+def _judge(race: Race) -> tuple[Status, str, str]:
+    """Status, finding and hint of a race."""
+    real, blank, steps = race.real[-1], race.blank[-1], race.steps[-1]
+    if race.won:
+        return (
+            Status.PASS,
+            f"After {steps} steps real inputs score {real:.4g} on held-out data, blank ones {blank:.4g}.",
+            "",
+        )
+    finding = f"After {steps} steps real inputs score {real:.4g} on held-out data, blank inputs {blank:.4g}: the inputs do not help."
+    if not np.isfinite(real):
+        return Status.FAIL, finding, "Training is not finite: see overfit_one_batch."
+    hint = UNRELATED if race.training_lead > 2 else NOTHING_LEARNT
+    slow = race.out_of_time or race.lead > 0
+    return (Status.WARN if slow and race.lead > 2 else Status.FAIL), finding, hint
+
+
+UNRELATED = (
+    "The model learns its training examples but nothing that carries over: labels that do not belong to their inputs (one shuffled and not the "
+    "other), labels that are random, or a test set that is prepared differently (scale, channels, label map)."
+)
+NOTHING_LEARNT = (
+    "Neither on training nor on held-out data do the inputs help: look for inputs that are blank or ignored, updates that are thrown away, frozen "
+    "parameters, a learning rate that is far too small or too large, or labels that have nothing to do with the inputs."
+)
+
+
+def _training_batch(setup: Setup, step: int) -> tuple[Any, Any]:
+    """The step's batch; without test data the last tenth of the training data is held back."""
+    if setup.test is not None:
+        return setup.training_batch(step)
+    kept = setup.train.size - _held_back(setup)
+    chosen = np.random.default_rng([setup.seed, step]).integers(kept, size=setup.batch_size)
+    return setup.prepared("train", chosen)
+
+
+def _held_back(setup: Setup) -> int:
+    return max(setup.train.size // 10, setup.batch_size)
+
+
+def _held_out_batches(setup: Setup, most: int) -> list[tuple[Any, Any]]:
+    """Full held-out batches, so that no other program is needed."""
+    split, source = ("test", setup.test) if setup.test is not None else ("train", setup.train)
+    if setup.test is not None:
+        pool = np.random.default_rng([setup.seed, 1]).permutation(source.size)
+    else:
+        pool = np.arange(source.size - _held_back(setup), source.size)
+    size = setup.batch_size
+    count = max(1, min(most, len(pool)) // size)
+    return [setup.prepared(split, np.resize(pool, count * size)[i * size : (i + 1) * size]) for i in range(count)]
+
+
+def _blank(inputs: Any) -> Any:
+    """Every input set to zero."""
+    return jax.tree.map(jnp.zeros_like, inputs)
+
+
+def _losses(setup: Setup, state: Any, batches: list[tuple[Any, Any]], key: PRNGKeyArray, *, blank: bool) -> np.ndarray:
+    """Losses of every held-out example; of training and evaluation mode the one that is lower on average.
+
+    Early in training the running statistics of a BatchNorm lag behind, which is not this check's question.
+    """
+    params, model_state = trees.copy(setup.loop.variables(state))
+    by_mode = []
+    for train in (False, True):
+        parts = []
+        for inputs, targets in batches:
+            seen = _blank(inputs) if blank else inputs
+            outputs, _ = setup.forward(params, model_state, seen, train=train, key=key)
+            parts.append(np.asarray(setup.losses(outputs, targets), np.float64))
+        by_mode.append(np.concatenate(parts))
+    return min(by_mode, key=lambda losses: np.inf if np.isnan(losses.mean()) else losses.mean())
+
+
+def _lead(real: np.ndarray, blank: np.ndarray) -> float:
+    """How far the real inputs are ahead, in standard errors of the paired difference."""
+    difference = blank - real
+    error = difference.std() / np.sqrt(len(difference))
+    return float(difference.mean() / max(error, 1e-12)) if np.isfinite(difference).all() else float("-inf")
