@@ -6,7 +6,7 @@ where they are used, so that this module stays a leaf that anything may import.
 
 import enum
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -236,10 +236,10 @@ class Report:
 
         return plain(self)
 
-    def __rich__(self) -> Any:
+    def __rich_console__(self, _: Any, options: Any) -> Iterator[Any]:
         from jaxrecipe.report.text import render
 
-        return render(self)
+        yield render(self, width=options.max_width)
 
     def _repr_html_(self) -> str:
         from jaxrecipe.report.html import framed

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxrecipe.report.result import Curve, Evidence, Histogram, Images, Matrix, Report, Result, Scalar, Status, Table
+from jaxrecipe.report.result import Curve, Evidence, Histogram, Images, Matrix, Report, Result, Status, Table
 
 FORMAT = 1
 _KINDS: dict[str, type[Evidence]] = {kind.__name__: kind for kind in (Curve, Histogram, Matrix, Images, Table)}
@@ -29,7 +29,7 @@ _ARRAY_KINDS = "biuf"
 def dumps(report: Report) -> str:
     """A report as strict JSON text."""
     document = {"format": FORMAT, "ok": report.ok, **_encode_fields(report)}
-    return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
+    return json.dumps(document, ensure_ascii=False, allow_nan=False)
 
 
 def loads(text: str) -> Report:
