@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float32, Int32
 
 PyTree = Any
@@ -171,7 +172,7 @@ def take(tree: PyTree, indices: Any) -> PyTree:
         ValueError: the leaves differ in their first axis.
     """
     size = leading_size(tree)
-    if not isinstance(indices, jax.core.Tracer):
+    if not isinstance(indices, Tracer):
         indices = np.asarray(indices)
         outside = indices[(indices < -size) | (indices >= size)]
         if outside.size:

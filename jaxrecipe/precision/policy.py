@@ -60,7 +60,8 @@ class Policy:
         """Whether anything is cast. A policy of float32 throughout touches nothing, whatever the model's own dtypes are."""
         float32 = jnp.dtype(jnp.float32)
         return any(
-            dtype != float32 for dtype in (self.params, self.compute, self.output, *dict(self.overrides).values())
+            dtype != float32
+            for dtype in (self.params, self.compute, self.output, *(wanted for _, wanted in self.overrides))
         )
 
 
@@ -119,7 +120,7 @@ def parse_policy(policy: Policy | str) -> Policy:
     unknown = [name for name in fields if name not in ("params", "compute", "output", "matmul")]
     if unknown or len(set(fields)) < len(fields):
         raise ValueError(f"{_unknown(policy)} It has {', '.join(unknown) or 'a field twice'}.")
-    given = {name: _DTYPES.get(value, value) for name, (_, value) in zip(fields, pairs, strict=True)}
+    given: dict[str, Any] = {name: _DTYPES.get(value, value) for name, (_, value) in zip(fields, pairs, strict=True)}
     return Policy(**given)
 
 
