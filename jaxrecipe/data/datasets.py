@@ -16,6 +16,8 @@ Images = tuple[UInt8[np.ndarray, "_ 32 32 3"], Int[np.ndarray, "_"]]
 CIFAR10_VERSION = "3.0.2"
 """The version of tensorflow-datasets' CIFAR-10 that is read and prepared."""
 CIFAR10_SIZES = {"train": 50_000, "test": 10_000}
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+"""Names of the labels 0 to 9."""
 
 
 def digits(*, test_share: float = 0.2, seed: int = 0) -> tuple[Digits, Digits]:
