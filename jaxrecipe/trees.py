@@ -36,6 +36,13 @@ def cast_floating(tree: PyTree, dtype: DType) -> PyTree:
     return jax.tree.map(lambda leaf: leaf.astype(wanted) if is_floating(leaf) and leaf.dtype != wanted else leaf, tree)
 
 
+def widen(tree: PyTree) -> PyTree:
+    """The same tree with floating and complex arrays of less than 32 bits a number in float32; wider ones stay."""
+    return jax.tree.map(
+        lambda leaf: leaf.astype(jnp.float32) if is_inexact(leaf) and jnp.finfo(leaf.dtype).bits < 32 else leaf, tree
+    )
+
+
 def all_finite(tree: PyTree) -> Bool[Array, ""]:
     """Whether no floating leaf holds NaN or infinity; True for a tree without any. Stays on the device."""
     return jnp.all(_finite_leaves(tree)) if jax.tree.leaves(tree) else jnp.bool_(True)

@@ -45,6 +45,14 @@ def test_cast_to_the_same_dtype_is_no_operation():
     assert trees.cast_floating(tree, jnp.float32)["weights"] is tree["weights"]
 
 
+def test_widen_brings_half_to_float32_and_nothing_else():
+    wide = trees.widen(mixed())
+    assert wide["half"].dtype == jnp.float32
+    assert {name: wide[name].dtype for name in wide if name != "half"} == {
+        name: leaf.dtype for name, leaf in mixed().items() if name != "half"
+    }
+
+
 @few
 @given(st.lists(st.lists(ODD, min_size=1, max_size=4), max_size=4), st.sampled_from(["float16", "bfloat16", "float32"]))
 def test_finite_agrees_with_numpy(rows, dtype):

@@ -165,16 +165,12 @@ def scale_loss(loss_scale: LossScale, loss: Any) -> Float32[Array, ""]:
 
 def unscale(loss_scale: LossScale, grads: Any) -> Any:
     """Gradients of the plain loss, at least float32. Give the loss scale that scaled them, not the updated one."""
-    wide = jax.tree.map(_at_least_float32, grads)
+    wide = trees.widen(grads)
     if loss_scale.kind == "none":
         return wide
     # A division, not a product with the inverse: exact for powers of two, and rounded only once for any other scale.
     scale = jnp.asarray(loss_scale.scale)
     return jax.tree.map(lambda leaf: leaf / scale.astype(leaf.dtype) if trees.is_inexact(leaf) else leaf, wide)
-
-
-def _at_least_float32(leaf: Any) -> Any:
-    return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) if trees.is_inexact(leaf) else leaf
 
 
 def update(

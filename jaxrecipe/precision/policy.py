@@ -94,7 +94,15 @@ _NAMED = {
     "float16": Policy(compute=jnp.float16),
 }
 _FIELDS = {"p": "params", "c": "compute", "o": "output"}
-_DTYPES = {"f64": "float64", "f32": "float32", "f16": "float16", "bf16": "bfloat16", "full": "float32"}
+# "half" is numpy's float16 but, to users of jmp, bfloat16 on a TPU: so it is refused.
+_DTYPES = {
+    "half": "half-which-one",
+    "f64": "float64",
+    "f32": "float32",
+    "f16": "float16",
+    "bf16": "bfloat16",
+    "full": "float32",
+}
 
 
 def parse_policy(policy: Policy | str) -> Policy:
@@ -149,7 +157,7 @@ def _cast_by_path(policy: Policy, params: PyTree, dtype: Any, *, widen: bool) ->
     leaves = []
     for path, leaf in trees.named_leaves(params).items():
         override = next((wanted for pattern, wanted in policy.overrides if trees.matches(path, pattern)), dtype)
-        wanted = jnp.promote_types(override, dtype) if widen else override
+        wanted = max(override, dtype, key=lambda one: jnp.finfo(one).bits) if widen else override
         leaves.append(trees.cast_floating(leaf, wanted))
     return jax.tree.unflatten(jax.tree.structure(params), leaves)
 
