@@ -94,15 +94,7 @@ _NAMED = {
     "float16": Policy(compute=jnp.float16),
 }
 _FIELDS = {"p": "params", "c": "compute", "o": "output"}
-# "half" is numpy's float16 but, to users of jmp, bfloat16 on a TPU: so it is refused.
-_DTYPES = {
-    "half": "half-which-one",
-    "f64": "float64",
-    "f32": "float32",
-    "f16": "float16",
-    "bf16": "bfloat16",
-    "full": "float32",
-}
+_DTYPES = {"f64": "float64", "f32": "float32", "f16": "float16", "bf16": "bfloat16", "full": "float32"}
 
 
 def parse_policy(policy: Policy | str) -> Policy:
@@ -126,6 +118,8 @@ def parse_policy(policy: Policy | str) -> Policy:
     pairs = [(name.strip(), value.strip()) for name, _, value in (part.partition("=") for part in policy.split(","))]
     fields = [_FIELDS.get(name, name) for name, _ in pairs]
     unknown = [name for name in fields if name not in ("params", "compute", "output", "matmul")]
+    # numpy's half is float16; to users of jmp it is bfloat16 on a TPU.
+    unknown += [f"{name}=half (float16 or bfloat16?)" for name, value in pairs if value == "half"]
     if unknown or len(set(fields)) < len(fields):
         raise ValueError(f"{_unknown(policy)} It has {', '.join(unknown) or 'a field twice'}.")
     given: dict[str, Any] = {name: _DTYPES.get(value, value) for name, (_, value) in zip(fields, pairs, strict=True)}
@@ -181,12 +175,7 @@ def _keep_state(before: PyTree, after: PyTree) -> PyTree:
         return jax.tree.map(
             lambda old, new: trees.cast_floating(new, old.dtype) if trees.is_floating(old) else new, before, after
         )
-    return jax.tree.map(
-        lambda new: (
-            trees.cast_floating(new, jnp.promote_types(new.dtype, jnp.float32)) if trees.is_floating(new) else new
-        ),
-        after,
-    )
+    return trees.widen(after)
 
 
 def apply_policy(apply: Apply, policy: Policy) -> Apply:
