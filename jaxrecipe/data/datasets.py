@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from jaxrecipe.data.sources import Source, as_source, examples
+from jaxrecipe.data.sources import Source, as_source, examples, in_memory
 
 Digits = tuple[UInt8[np.ndarray, "_ 8 8 1"], Int[np.ndarray, "_"]]
 Images = tuple[UInt8[np.ndarray, "_ 32 32 3"], Int[np.ndarray, "_"]]
@@ -65,18 +65,19 @@ def _stratified(labels: Int[np.ndarray, "n"], share: float, seed: int) -> np.nda
     return is_test
 
 
-def cifar10(data_dir: str | os.PathLike[str] | None = None, *, in_memory: bool = True) -> tuple[Any, Any]:
+def cifar10(data_dir: str | os.PathLike[str] | None = None, *, from_disk: bool = False) -> tuple[Any, Any]:
     """CIFAR-10 as tensorflow-datasets keeps it on disk, read without TensorFlow and never from the network.
 
     60,000 colour images in 10 classes (A. Krizhevsky, "Learning multiple layers of features from tiny images", 2009).
 
     Args:
         data_dir: the tensorflow-datasets directory; by default `$TFDS_DATA_DIR`, or `~/tensorflow_datasets`.
-        in_memory: True decodes everything once (184 MB, some seconds): a split is then `(images, labels)`, uint8
-            `[n, 32, 32, 3]` from 0 to 255 and int32 `[n]` in `[0, 10)`. False gives Sources that read from disk.
+        from_disk: True gives a `Source` a split, which reads and decodes the examples whenever they are needed (labels are
+            int64); False decodes everything once (184 MB, some seconds).
 
     Returns:
-        `(train, test)`, of 50,000 and 10,000 examples.
+        `(train, test)`, of 50,000 and 10,000 examples, each `(images, labels)`: uint8 `[n, 32, 32, 3]` from 0 to 255 and int32
+        `[n]` in `[0, 10)`; or two Sources of such examples.
 
     Raises:
         FileNotFoundError: the data set has not been prepared there; the message has the command that does it.
@@ -90,7 +91,7 @@ def cifar10(data_dir: str | os.PathLike[str] | None = None, *, in_memory: bool =
     if sizes != CIFAR10_SIZES:
         raise ValueError(f"{where / 'cifar10' / CIFAR10_VERSION} has {sizes} examples; CIFAR-10 has {CIFAR10_SIZES}")
     sources = as_source(examples(train)), as_source(examples(test))
-    return tuple(_in_memory(source) for source in sources) if in_memory else sources  # pyright: ignore[reportReturnType]
+    return sources if from_disk else (_decoded(sources[0]), _decoded(sources[1]))
 
 
 def tfds_directory(data_dir: str | os.PathLike[str] | None = None) -> Path:
@@ -129,8 +130,6 @@ def _data_source(where: Path, split: str) -> Any:
     return tfds.data_source(f"cifar10:{CIFAR10_VERSION}", split=split, data_dir=where, download=False)
 
 
-def _in_memory(source: Source) -> Images:
-    """Read everything, in chunks so that the decoded records of one chunk only are held twice."""
-    chunks = [source.gather(np.arange(start, min(start + 4096, source.size))) for start in range(0, source.size, 4096)]
-    images, labels = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
+def _decoded(source: Source) -> Images:
+    images, labels = in_memory(source)
     return images, labels.astype(np.int32)

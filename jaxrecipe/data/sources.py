@@ -1,7 +1,9 @@
 """Where examples come from: one small structure over arrays in any pytree and over anything with `len` and `[]`."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -93,6 +95,23 @@ class Examples:
         if not isinstance(item, Mapping):
             raise TypeError(f"an item of the data set is {_kind(item)}; examples(...) wants items that are mappings")
         return _pick(item, self.inputs), None if self.targets is None else _pick(item, self.targets)
+
+
+def in_memory(source: Source, *, chunk: int = 4096) -> Pair:
+    """The whole data as arrays `[size, ...]`: those of the source, or read once, `chunk` examples at a time."""
+    if source.arrays is not None:
+        return source.arrays
+    starts = range(0, source.size, chunk)
+    chunks = (source.gather(np.arange(start, min(start + chunk, source.size))) for start in starts)
+    first = next(chunks)
+    whole = jax.tree.map(lambda leaf: np.empty((source.size, *leaf.shape[1:]), leaf.dtype), first)
+    for start, part in zip(starts, itertools.chain([first], chunks), strict=True):
+        jax.tree.map(partial(_fill, start=start), whole, part)
+    return whole
+
+
+def _fill(whole: np.ndarray, part: Any, *, start: int) -> None:
+    whole[start : start + len(part)] = part
 
 
 def named_leaves_of(pair: Pair) -> dict[str, Any]:

@@ -149,7 +149,7 @@ def test_prepared_data_stream_from_disk(tmp_path, monkeypatch):
     path, digest = write_archive(tmp_path / "a.tar.gz", official_entries())
     prepare_cifar10(path, tmp_path / "data", sha256=digest)
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "data"))
-    _, test = datasets.cifar10(in_memory=False)
+    _, test = datasets.cifar10(from_disk=True)
     images, labels = read_cifar10(path, sha256=digest)["test"]
     batches = list(stream(test, seed=0, batch_size=8, steps=3, shuffle=False))  # the last one repeats examples 0 to 3
     np.testing.assert_array_equal(
