@@ -1,0 +1,209 @@
+"""A report as one HTML file that needs nothing else: no network, no other file; without its script it still shows everything."""
+
+import base64
+import hashlib
+from importlib import resources
+from string import Template
+
+from jaxrecipe.report.figures import figure, pairs
+from jaxrecipe.report.markup import Markup, element, join
+from jaxrecipe.report.numbers import number, plural, seconds
+from jaxrecipe.report.result import Report, Result, Status
+from jaxrecipe.report.text import OUTCOMES, STYLES, by_stage
+
+_OPEN = (Status.WARN, Status.FAIL, Status.EXPECTED, Status.CRASHED)
+
+
+def page(report: Report) -> str:
+    """The whole page."""
+    script = _file("script.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    stages = by_stage(report)
+    anchors = {id(result): f"check-{i}" for i, result in enumerate(report.results)}
+    return Template(_file("template.html")).substitute(
+        title=element("title", f"{_verdict(report)} · {report.task}"),
+        digest=digest,
+        style=_file("style.css"),
+        script=script,
+        verdict=_header(report),
+        bar=_bar(report),
+        overview=element(
+            "nav",
+            *(_overview(name, group, anchors) for name, group in stages.items()),
+            aria_label="Checks",
+            class_="overview",
+        ),
+        filters=_filters(report, list(stages)),
+        stages=join(_stage(name, group, anchors) for name, group in stages.items())
+        or element("p", "No check was run.", class_="empty"),
+        footer=_footer(report),
+    )
+
+
+def framed(report: Report) -> str:
+    """The page for a notebook: in a frame of its own, which its style and script cannot leave."""
+    return element(
+        "iframe",
+        srcdoc=page(report),
+        sandbox="allow-scripts",
+        title=f"Report on {report.task}",
+        style="width:100%;height:720px;border:1px solid #8884;border-radius:8px;resize:vertical",
+    )
+
+
+def _file(name: str) -> str:
+    return resources.files("jaxrecipe.report").joinpath("page", name).read_text(encoding="utf-8")
+
+
+def _verdict(report: Report) -> str:
+    """The report in three words."""
+    if not report.results:
+        return "No check was run"
+    if report.failed:
+        return f"{plural(len(report.failed), 'check')} failed"
+    if warned := report.counts[Status.WARN]:
+        return f"No check failed, {plural(warned, 'warning')}"
+    return "No check failed"
+
+
+def _header(report: Report) -> Markup:
+    kind = "fail" if report.failed else "warn" if report.counts[Status.WARN] else "pass"
+    facts = [
+        ("time", seconds(report.seconds)),
+        ("programs compiled", number(report.programs)),
+        ("seed", str(report.seed)),
+    ]
+    return element(
+        "header",
+        element("p", "jaxrecipe report", class_="kicker"),
+        element("h1", report.task),
+        element("p", _verdict(report), class_=f"verdict {kind}"),
+        *(element("p", note, class_="remark") for note in report.notes),
+        pairs([*facts, *report.versions.items()], "facts"),
+    )
+
+
+def _bar(report: Report) -> Markup:
+    """How many of each status, as a bar."""
+    parts = [
+        element("rect", class_=status.lower(), x=start, y=0, width=report.counts[status], height=1)
+        for status, start in zip(OUTCOMES, _starts(report), strict=True)
+        if report.counts[status]
+    ]
+    words = ", ".join(f"{report.counts[status]} {word}" for status, word in OUTCOMES.items() if report.counts[status])
+    view = f"0 0 {max(1, len(report.results))} 1"
+    return element("svg", *parts, viewBox=view, preserveAspectRatio="none", role="img", aria_label=words, class_="bar")
+
+
+def _starts(report: Report) -> list[int]:
+    counts = [report.counts[status] for status in OUTCOMES]
+    return [sum(counts[:i]) for i in range(len(counts))]
+
+
+def _overview(stage: str, results: list[Result], anchors: dict[int, str]) -> Markup:
+    """A stage's checks at a glance, each a link to its section."""
+    tiles = [
+        element(
+            "li",
+            element(
+                "a",
+                element("span", STYLES[result.status][0], class_="sign", aria_hidden="true"),
+                element("span", result.name),
+                element("span", f" ({result.status})", class_="unseen"),
+                href=f"#{anchors[id(result)]}",
+                class_=result.status.lower(),
+            ),
+        )
+        for result in results
+    ]
+    return element("section", element("h2", stage), element("ul", *tiles))
+
+
+def _filters(report: Report, stages: list[str]) -> Markup:
+    """Buttons for the statuses that occur, the stages, and a search."""
+    statuses = [
+        element(
+            "button",
+            f"{STYLES[status][0]} {status} ",
+            element("b", report.counts[status]),
+            type="button",
+            aria_pressed="false",
+            data_status=status,
+            class_=f"chip {status.lower()}",
+        )
+        for status in OUTCOMES
+        if report.counts[status]
+    ]
+    chosen = [element("option", "All stages", value=""), *(element("option", stage, value=stage) for stage in stages)]
+    return join(
+        [
+            element("div", *statuses, role="group", aria_label="Show only these statuses", class_="chips"),
+            element("select", *chosen, id="stage", aria_label="Stage"),
+            element(
+                "input", type="search", id="search", placeholder="Search checks  ( / )", aria_label="Search checks"
+            ),
+        ]
+    )
+
+
+def _stage(stage: str, results: list[Result], anchors: dict[int, str]) -> Markup:
+    checks = [_check(result, anchors[id(result)]) for result in results]
+    return element("section", element("h2", stage), *checks, class_="stage", data_stage=stage)
+
+
+def _check(result: Result, anchor: str) -> Markup:
+    """One check: its finding always in sight, the rest folded away when it passed."""
+    sign = STYLES[result.status][0]
+    head = [
+        element(
+            "span",
+            element("span", sign, aria_hidden="true"),
+            f" {result.status}",
+            class_=f"pill {result.status.lower()}",
+        ),
+        element("h3", result.name),
+        element("span", "" if result.status is Status.SKIP else seconds(result.seconds), class_="took"),
+        element("p", result.finding, class_="finding"),
+    ]
+    body = _body(result)
+    attributes = {"id": anchor, "class_": f"check {result.status.lower()}", "data_status": result.status}
+    if not body:
+        return element("div", element("div", *head, class_="head"), **attributes)
+    inside = element("div", *body, class_="body")
+    return element(
+        "details", element("summary", *head, class_="head"), inside, open=result.status in _OPEN, **attributes
+    )
+
+
+def _body(result: Result) -> list[Markup]:
+    parts = []
+    if result.hint:
+        parts.append(element("p", element("b", "What to do "), result.hint, class_="hint"))
+    if result.measured or result.expected:
+        parts.append(_comparison(result))
+    if result.evidence:
+        parts.append(element("div", *(figure(evidence) for evidence in result.evidence), class_="evidence"))
+    small = [(f"{name} =", number(value)) for name, value in result.thresholds.items()]
+    if small:
+        parts.append(element("div", element("h4", "Thresholds in force"), pairs(small, "thresholds"), class_="small"))
+    if parts and result.programs:
+        parts.append(element("p", f"{plural(result.programs, 'program')} compiled.", class_="note"))
+    return parts
+
+
+def _comparison(result: Result) -> Markup:
+    """What was measured beside what was expected."""
+    rows = []
+    for name in dict.fromkeys([*result.measured, *result.expected]):
+        measured, wanted = result.measured.get(name, "not measured"), result.expected.get(name, "")
+        cells = [element("td", number(value), title=str(value) or None) for value in (measured, wanted)]
+        rows.append(element("tr", element("th", name, scope="row"), *cells))
+    head = element("tr", element("td"), element("th", "measured", scope="col"), element("th", "expected", scope="col"))
+    return element("div", element("table", element("thead", head), element("tbody", *rows)), class_="scroll comparison")
+
+
+def _footer(report: Report) -> Markup:
+    words = f"{plural(len(report.results), 'check')} in {seconds(report.seconds)}, {plural(report.programs, 'program')} compiled."
+    return element(
+        "footer", element("p", words, " PASS: measured and right. WARN: worth a look. FAIL: almost certainly a bug.")
+    )
