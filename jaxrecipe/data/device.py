@@ -74,7 +74,7 @@ def gather(arrays: PyTree, indices: Int[Array, "k"] | Int[np.ndarray, "k"]) -> P
     return jax.tree.map(lambda leaf: leaf.at[indices].get(mode="clip"), arrays)
 
 
-def batches(
+def feed(
     source: Source,
     *,
     seed: int,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxrecipe.data.batches import stream
-from jaxrecipe.data.device import batches, device_budget, fits_on_device, gather, source_bytes, to_device
+from jaxrecipe.data.device import device_budget, feed, fits_on_device, gather, source_bytes, to_device
 from jaxrecipe.data.sources import Source, as_source, in_memory
 
 
@@ -86,7 +86,7 @@ def test_resident_batches_are_those_of_the_stream(shuffle, steps):
     streamed = list(stream(as_source(arrays()), **options))
     assert len(streamed) == steps
     for budget in (None, 0):
-        found = list(batches(as_source(arrays()), budget=budget, **options))
+        found = list(feed(as_source(arrays()), budget=budget, **options))
         assert len(found) == steps
         for one, other in zip(found, streamed, strict=True):
             assert isinstance(one.mask, jax.Array)
@@ -103,9 +103,9 @@ def test_only_data_beyond_the_budget_are_read_again():
         reads.append(len(indices))
         return indices, indices
 
-    next(batches(Source(10, read), seed=0, batch_size=2))
+    next(feed(Source(10, read), seed=0, batch_size=2))
     assert sum(reads) == 11  # one to judge the size, then each once
-    resident = batches(Source(10, read), seed=0, batch_size=2, budget=10**9)
+    resident = feed(Source(10, read), seed=0, batch_size=2, budget=10**9)
     reads.clear()
     next(resident)
     next(resident)
