@@ -122,14 +122,14 @@ def output_domain(setup: Setup, outputs: Any, targets: Any) -> Callable[[Any], A
 
 
 def _starts(setup: Setup, outputs: Any, targets: Any, to_domain: Callable[[Any], Any], *, shared: bool) -> list[Any]:
-    """Where the minimisation begins: zero, the mean of the outputs, and what the declared target suggests."""
+    """Where the minimisation begins: zero, one, the mean of the outputs, and what the declared target suggests."""
 
     def constant_like(leaf: Array) -> Array:
         shape = tuple(1 if axis in _shared_axes(leaf) else n for axis, n in enumerate(leaf.shape))
         return jnp.zeros(shape if shared else (1, *leaf.shape[1:]), jnp.float32)
 
     zero = jax.tree.map(constant_like, outputs)
-    starts = [zero]
+    starts = [zero, jax.tree.map(jnp.ones_like, zero)]
     if to_domain(zero) is zero:
         starts.append(jax.tree.map(lambda z, m: jnp.broadcast_to(m, z.shape), zero, mean_output(outputs)))
     suggested = _suggested(setup, zero, targets)

@@ -22,10 +22,39 @@ def lowest_losses(setup: Setup, outputs: Any, targets: Any, *, steps: int = 200)
     only evaluated at the right answers, since beyond the simplex it has no floor.
     """
     perfect = _perfect(setup, outputs, targets)
+    if wants_probabilities(setup, outputs, targets):
+        return np.asarray(setup.losses(perfect[-1], targets), np.float64)
     found = [np.asarray(setup.losses(start, targets), np.float64) for start in perfect]
-    if not wants_probabilities(setup, outputs, targets):
-        found += [np.asarray(_refine(setup, start, targets, steps), np.float64) for start in [outputs, *perfect]]
+    found += [np.asarray(_refine(setup, start, targets, steps), np.float64) for start in (outputs, *perfect)]
     return np.nanmin(np.stack(found), axis=0)
+
+
+def frequencies_given_input(setup: Setup, outputs: Any, inputs: Any, targets: Any) -> np.ndarray | None:
+    """How often each label stands at the same input among these examples: what no model can improve upon.
+
+    For tokens "the same input" is the same row up to the position, because that is all that a causal model sees; elsewhere it is the
+    same example. Shape of the outputs; None where targets are not integer labels of one output array.
+    """
+    target = setup.task.target
+    if not isinstance(target, (Classes, Tokens)) or not isinstance(outputs, jax.Array):
+        return None
+    labels, rows = np.asarray(targets), [np.asarray(leaf) for leaf in jax.tree.leaves(inputs)]
+    if labels.shape != outputs.shape[:-1] or not np.issubdtype(labels.dtype, np.integer):
+        return None
+    by_position = isinstance(target, Tokens) and labels.ndim == 2 and all(row.shape[:2] == labels.shape for row in rows)
+    keys = {
+        index: (
+            index[1:],
+            *(row[index[0], : index[1] + 1].tobytes() if by_position else row[index[0]].tobytes() for row in rows),
+        )
+        for index in np.ndindex(labels.shape)
+    }
+    counts: dict[Any, np.ndarray] = {}
+    for index, seen in keys.items():
+        if 0 <= labels[index] < outputs.shape[-1]:
+            counts.setdefault(seen, np.zeros(outputs.shape[-1]))[labels[index]] += 1
+    uniform = np.ones(outputs.shape[-1])
+    return np.stack([counts.get(keys[index], uniform) for index in np.ndindex(labels.shape)]).reshape(outputs.shape)
 
 
 def _refine(setup: Setup, start: Any, targets: Any, steps: int) -> Float[Array, "batch"]:
@@ -41,7 +70,8 @@ def _refine(setup: Setup, start: Any, targets: Any, steps: int) -> Float[Array, 
         def step(carry: Any, _: None) -> tuple[Any, None]:
             outputs, state, best = carry
             gradient, losses = jax.grad(total, has_aux=True)(outputs)
-            updates, state = optimizer.update(gradient, state)
+            with jax.numpy_dtype_promotion("standard"):  # optax mixes floats and counters itself
+                updates, state = optimizer.update(gradient, state)
             return (optax.apply_updates(outputs, updates), state, jnp.fmin(best, losses)), None
 
         first = jnp.full(jax.tree.leaves(outputs)[0].shape[0], jnp.inf, jnp.float32)

@@ -5,9 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, PRNGKeyArray
-
-from jaxrecipe.precision.loss_scale import LossScale
+from jaxtyping import Array, PRNGKeyArray
 
 if TYPE_CHECKING:
     from jaxrecipe.task import Task
@@ -19,20 +17,20 @@ class TrainState:
     """The whole state of a training run; saving it and the data's seed is enough to continue bit for bit.
 
     Attributes:
-        step: training steps taken, skipped ones included; the next step's randomness and batch follow from it.
+        step: int32 scalar, training steps taken, skipped ones included; the next step's randomness and batch follow from it.
         params: what the optimizer trains, in the policy's parameter dtype (float32 master weights).
         model_state: what a forward pass changes (batch statistics), always float32.
         opt_state: optax's state; it does not advance on a step that was skipped.
         loss_scale: the loss scale and its counters.
-        key: the run's base key. Step s uses `fold_in(key, s)`, so any step can be repeated alone.
+        key: the run's base key, a typed PRNG key. Step s uses `fold_in(key, s)`, so any step can be repeated alone.
     """
 
-    step: Int[Array, ""]
+    step: Any
     params: Any
     model_state: Any
     opt_state: Any
-    loss_scale: LossScale
-    key: PRNGKeyArray
+    loss_scale: Any
+    key: Any
 
 
 def init_state(task: "Task", key: PRNGKeyArray, inputs: Any) -> TrainState:

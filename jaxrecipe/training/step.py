@@ -79,7 +79,8 @@ def _update(
 ) -> tuple[TrainState, Float[Array, ""]]:
     """The next state and the norm of the change; nothing but step and scale moves when the gradients are not finite."""
     grads = jax.tree.map(lambda grad, param: grad.astype(param.dtype), grads, state.params)
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    with jax.numpy_dtype_promotion("standard"):  # optax mixes floats and counters itself; ours stays strict
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     update_norm = trees.global_norm(updates)
     if state.loss_scale.kind != "none":

@@ -137,11 +137,12 @@ def _off_diagonal(chart: np.ndarray) -> np.ndarray:
 def _chart(setup: Setup, key: PRNGKeyArray, count: int, tolerance: float, *, train: bool) -> Chart:
     """Both charts of a mode: gradients where the leaves are floating, poison everywhere."""
     inputs, targets = setup.batch
+    params, model_state = setup.variables
     size = trees.leading_size(inputs)
 
     @jax.jit
     def losses(inputs: Any, targets: Any) -> Float[Array, "batch"]:
-        outputs, _ = setup.forward(setup.params, setup.model_state, inputs, train=train, key=key)
+        outputs, _ = setup.forward(params, model_state, inputs, train=train, key=key)
         return setup.losses(outputs, targets)
 
     @jax.jit

@@ -93,24 +93,28 @@ def _run(setup: Setup, key: PRNGKeyArray, steps: int) -> dict[str, Any]:
     initial, metrics = _host(state), []
     for step, (inputs, targets) in enumerate(batches):
         state, measured = setup.step(trees.copy(state), inputs, targets, jax.random.fold_in(key, step))
-        metrics.append(_host(measured))
-    return {"data": _host(batches), "initial state": initial, "state after training": _host(state), "metrics": metrics}
+        metrics.append(measured)
+    return {
+        "data": _host(batches),
+        "initial state": initial,
+        "state after training": _host(state),
+        "metrics": _host(metrics),
+    }
 
 
-def _host(tree: Any) -> Any:
-    """Host copies of every leaf; typed keys as the numbers they hold."""
+def _host(tree: Any) -> dict[str, np.ndarray]:
+    """Host copies of every leaf by path; typed keys as the numbers they hold."""
 
     def to_numpy(leaf: Any) -> np.ndarray:
         if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             leaf = jax.random.key_data(leaf)
         return np.array(leaf)
 
-    return jax.tree.map(to_numpy, tree)
+    return {path: to_numpy(leaf) for path, leaf in trees.named_leaves(tree).items()}
 
 
-def _difference(a: Any, b: Any) -> str:
+def _difference(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> str:
     """Where and how much two trees differ, in words; empty if they are equal bit for bit (NaN equals NaN)."""
-    left, right = trees.named_leaves(a), trees.named_leaves(b)
     if left.keys() != right.keys():
         return f"the structure: {sorted(set(left) ^ set(right))[:3]}"
     for path, x in left.items():

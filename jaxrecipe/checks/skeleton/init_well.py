@@ -16,7 +16,7 @@ NAME = {"name": "init_well", "stage": "skeleton"}
 MOST_ROWS = 200
 
 
-def init_well(setup: Setup, *, key: PRNGKeyArray, warn: float = 0.5, fail: float = 10.0) -> Result:
+def init_well(setup: Setup, *, key: PRNGKeyArray, warn: float = 1.0, fail: float = 10.0) -> Result:
     """The untrained model already predicts the average of the targets.
 
     What it does: takes the constant part of the untrained model's outputs (their mean over examples) and compares its loss

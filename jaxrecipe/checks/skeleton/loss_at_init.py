@@ -1,10 +1,11 @@
 """Verify loss at init: the untrained model scores what a model that knows nothing scores."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from jaxrecipe.checks.constant_output import ConstantFit, best_constant, losses_at_constant
+from jaxrecipe.checks.constant_output import ConstantFit, best_constant, losses_at_constant, wants_probabilities
 from jaxrecipe.report.result import Histogram, Result, Status
 from jaxrecipe.setup import Setup
 from jaxrecipe.targets import Classes, Tokens
@@ -32,7 +33,8 @@ def loss_at_init(
     Args:
         setup: the set-up.
         key: unused; the model's randomness comes from the set-up.
-        low: FAIL under this fraction of the best constant's loss (and beyond three standard errors).
+        low: FAIL under this fraction of the best constant's loss (and beyond three standard errors). Not asked of a loss that compares
+            examples, where even random features tell two examples apart.
         high_warn: WARN above this multiple of what ignorance scores.
         high_fail: FAIL above this multiple of it.
 
@@ -66,10 +68,10 @@ def loss_at_init(
         f"The untrained loss is {losses.mean():.4g}; knowing nothing scores {ignorance:.4g}.",
         "",
     )
-    if entropy is not None and fit.loss < 0.05 * entropy:
+    if entropy is not None and fit.loss < 0.05 * min(entropy, losses.mean()):
         status, hint = Status.FAIL, CONSTANT_WINS
         finding = f"An output that ignores the input scores {fit.loss:.3g}, though the labels carry {entropy:.3g} nats."
-    elif losses.mean() < floor.loss - (1 - low) * scale - slack:
+    elif not setup.task.mixes_examples and losses.mean() < floor.loss - (1 - low) * scale - slack:
         status, hint = Status.FAIL, TOO_LOW
         finding = f"The untrained loss {losses.mean():.4g} is below {floor.loss:.4g}, the best that knowing nothing can score."
     elif excess > high_warn:
@@ -147,7 +149,8 @@ def _ignorance(setup: Setup, fit: ConstantFit, outputs: object, targets: object)
     """What an untrained model may score: the best constant or, for classes, equal logits."""
     if not isinstance(setup.task.target, (Classes, Tokens)):
         return fit.loss
-    equal = losses_at_constant(setup, jnp.zeros((), jnp.float32), outputs, targets).mean()
+    same = 1.0 / _classes(setup) if wants_probabilities(setup, outputs, targets) else 0.0
+    equal = losses_at_constant(setup, jax.tree.map(lambda _: jnp.float32(same), outputs), outputs, targets).mean()
     return max(fit.loss, float(equal)) if np.isfinite(equal) else fit.loss
 
 

@@ -11,7 +11,7 @@ from jaxtyping import PRNGKeyArray
 
 from jaxrecipe import trees
 from jaxrecipe.checks.constant_output import are_probabilities, best_constant, wants_probabilities
-from jaxrecipe.checks.lowest_loss import lowest_losses
+from jaxrecipe.checks.lowest_loss import frequencies_given_input, lowest_losses
 from jaxrecipe.report.result import Curve, Result, Status, Table
 from jaxrecipe.setup import Setup
 from jaxrecipe.targets import Binary, Classes, MultiLabel, Target, Tokens
@@ -59,8 +59,8 @@ def overfit_one_batch(
         "loss": f"{run.start - closed * (run.start - run.floor):.4g} or less",
     }
     if run.aligned is not None:
-        measured["predictions right"], expected["predictions right"] = run.aligned, 1.0
-    status, finding, hint = _judge(setup, run, key)
+        measured["predictions right"], expected["predictions right"] = run.aligned, run.best_share
+    status, finding, hint = _judge(setup, run, key, closed)
     curve = Curve(
         title="Loss on the few examples",
         x=np.asarray(run.steps),
@@ -79,6 +79,7 @@ class Run:
     """How the attempt went; losses are per measurement, in step with `steps`."""
 
     floor: float
+    best_share: float
     start: float
     state: Any
     inputs: Any
@@ -90,6 +91,7 @@ class Run:
     aligned: float | None = None
     succeeded: bool = False
     stalled: bool = False
+    out_of_time: bool = False
 
     @property
     def best(self) -> float:
@@ -111,13 +113,13 @@ def _train(
     state = setup.fresh_state()
     outputs, _ = setup.forward(setup.params, setup.model_state, inputs, train=True, key=key)
     constant = best_constant(setup, outputs, targets)
-    floor = float(lowest_losses(setup, outputs, targets).mean())
+    floor, best_share = _floor(setup, outputs, inputs, targets)
     start = (
         constant.loss
         if np.isfinite(constant.loss) and not constant.unbounded
         else float(setup.losses(outputs, targets).mean())
     )
-    run = Run(floor=floor, start=start, state=state, inputs=inputs, targets=targets)
+    run = Run(floor=floor, best_share=best_share, start=start, state=state, inputs=inputs, targets=targets)
     _measure(setup, run, 0, key)
     began, best, best_step = time.perf_counter(), run.best, 0
     for step in range(1, steps + 1):
@@ -125,13 +127,14 @@ def _train(
         if step > 10 and step % 10:
             continue
         _measure(setup, run, step, key)
-        run.succeeded = run.closed >= closed and (run.aligned is None or run.aligned == 1.0)
+        run.succeeded = run.closed >= closed and (run.aligned is None or run.aligned > run.best_share - 1e-6)
         if run.succeeded or not np.isfinite(run.training[-1]):
             break
         if run.best < best - 0.01 * abs(run.start - run.floor):
             best, best_step = run.best, step
         run.stalled = step - best_step >= patience
-        if run.stalled or time.perf_counter() - began > seconds:
+        run.out_of_time = time.perf_counter() - began > seconds
+        if run.stalled or run.out_of_time:
             break
     return run
 
@@ -146,6 +149,23 @@ def _few_examples(setup: Setup, examples: int) -> tuple[Any, Any]:
     if setup.task.mixes_examples:
         return inputs, targets
     return trees.take((inputs, targets), jnp.arange(size) % min(examples, size))
+
+
+def _floor(setup: Setup, outputs: Any, inputs: Any, targets: Any) -> tuple[float, float]:
+    """The lowest mean loss and the largest share of right predictions that these examples allow.
+
+    Equal inputs with different labels (the first tokens of several rows, conflicting duplicates) cannot all be predicted.
+    """
+    lowest = float(lowest_losses(setup, outputs, targets).mean())
+    counts = frequencies_given_input(setup, outputs, inputs, targets)
+    if counts is None or wants_probabilities(setup, outputs, targets):
+        return lowest, 1.0
+    shares = counts / counts.sum(axis=-1, keepdims=True)
+    best = shares.max(axis=-1)
+    if (best == 1).all():
+        return lowest, 1.0
+    informed = setup.losses(jnp.asarray(np.log(np.maximum(shares, 1e-13)), jnp.float32), targets)
+    return max(lowest, float(informed.mean())), float(best.mean())
 
 
 def _measure(setup: Setup, run: Run, step: int, key: PRNGKeyArray) -> None:
@@ -170,7 +190,7 @@ def _aligned(setup: Setup, outputs: Any, targets: Any) -> float | None:
     return float(metrics["accuracy"](outputs, targets).mean())
 
 
-def _judge(setup: Setup, run: Run, key: PRNGKeyArray) -> tuple[Status, str, str]:
+def _judge(setup: Setup, run: Run, key: PRNGKeyArray, closed: float) -> tuple[Status, str, str]:
     """Status, finding and hint of a run."""
     if _confined_loss(setup, run):
         finding = (
@@ -191,8 +211,20 @@ def _judge(setup: Setup, run: Run, key: PRNGKeyArray) -> tuple[Status, str, str]
             f"The loss is no longer finite after {run.steps[-1]} steps on the same few examples.",
             DIVERGED,
         )
-    if run.stalled or run.closed < 0.5:
-        return Status.FAIL, f"{reached}: it {'stalled' if run.stalled else 'hardly moved'}.", hint
+    if run.closed >= closed and run.aligned is not None and run.aligned < 0.5:
+        return (
+            Status.FAIL,
+            f"{reached}, yet only {100 * run.aligned:.0f} % of the predictions are right.",
+            LOW_BUT_WRONG,
+        )
+    if run.stalled and run.closed >= closed and run.aligned is not None and run.aligned >= 0.9 * run.best_share:
+        return (
+            Status.PASS,
+            f"{reached}: as good as learnt by heart, {100 * run.aligned:.0f} % of the predictions are right.",
+            "",
+        )
+    if run.stalled or not run.out_of_time:
+        return Status.FAIL, f"{reached}: it {'stalled' if run.stalled else 'is too slow'}.", hint
     return Status.WARN, f"{reached}: {100 * run.closed:.0f} % of the gap is closed and it was still falling.", hint
 
 
@@ -206,6 +238,7 @@ CONFINED = "The outputs are never negative: an activation (ReLU, softmax, sigmoi
 SAME = "All examples get the same output although their inputs differ: dead activations, an input that is ignored or blank, or a learning rate that killed the units in the first steps."
 TOO_SMALL = "The parameters move too little at each step (updates are about {ratio:.1e} of their size; about 1e-3 is usual): the learning rate is too small, a clip is too tight, or a schedule is still near zero."
 TOO_LARGE = "The parameters move a lot at each step (updates are about {ratio:.1e} of their size; about 1e-3 is usual): the learning rate is too high."
+LOW_BUT_WRONG = "A low loss with wrong predictions: the sign of the loss is flipped, the loss reads other targets than the metric, or the classes are in another order."
 REGULARISED = "The loss is reached in one mode but not in the other or hovers: look at strong dropout, weight decay that swamps the gradient, and noise in the step."
 UNKNOWN = "Check that inputs and targets belong together and arrive at the model as they should, that the targets are what the loss expects, and that the model can express them."
 
@@ -216,21 +249,21 @@ def _diagnosis(setup: Setup, run: Run, key: PRNGKeyArray) -> str:
     outputs = [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(run.outputs)]
     if n > 1 and are_probabilities(run.outputs) and not wants_probabilities(setup, run.outputs, run.targets):
         return TWICE
-    moved, along, gradient = _first_step(setup, run, key)
-    if moved == 0:
-        return ZERO_GRADIENT if gradient == 0 else STILL
+    moved, along, gradient = _first_steps(setup, run, key)
+    if moved == 0 and gradient > 0:
+        return STILL
+    if n > 1 and all((leaf >= 0).all() for leaf in outputs) and any((leaf == 0).mean() > 0.1 for leaf in outputs):
+        return CONFINED
     if gradient == 0:
         return ZERO_GRADIENT
     if along > 0:
         return UPHILL
-    if all((leaf >= 0).all() for leaf in outputs) and any((leaf == 0).any() for leaf in outputs) and n > 1:
-        return CONFINED
-    if all(np.ptp(leaf, axis=0).max(initial=0.0) < 1e-6 * (1 + np.abs(leaf).max(initial=0.0)) for leaf in outputs):
-        return SAME
-    if moved < 1e-4:
-        return TOO_SMALL.format(ratio=moved)
     if moved > 0.1:
         return TOO_LARGE.format(ratio=moved)
+    if all(np.ptp(leaf, axis=0).max(initial=0.0) < 1e-6 * (1 + np.abs(leaf).max(initial=0.0)) for leaf in outputs):
+        return SAME
+    if moved < 2e-4:
+        return TOO_SMALL.format(ratio=moved)
     return REGULARISED if abs(run.training[-1] - run.evaluation[-1]) > 0.2 * abs(run.start - run.floor) else UNKNOWN
 
 
@@ -242,22 +275,24 @@ def _confined_loss(setup: Setup, run: Run) -> bool:
     return bool(abs(run.floor - floor) < 0.01 * floor)
 
 
-def _first_step(setup: Setup, run: Run, key: PRNGKeyArray) -> tuple[float, float, float]:
-    """Relative size of a step's change of the parameters, its product with the gradient, and the gradient's norm."""
+def _first_steps(setup: Setup, run: Run, key: PRNGKeyArray, steps: int = 10) -> tuple[float, float, float]:
+    """Mean relative size of the first steps' changes, the product of the first change with the gradient, the gradient's norm."""
     state = setup.fresh_state()
-    params, model_state = trees.copy(setup.loop.variables(state))
-    _, gradient = setup.gradients(params, model_state, run.inputs, run.targets, key=key, train=True)
-    for step in range(10):
+    before, model_state = trees.copy(setup.loop.variables(state))
+    _, gradient = setup.gradients(before, model_state, run.inputs, run.targets, key=key, train=True)
+    sizes, along = [], 0.0
+    for step in range(steps):
         state, _ = setup.step(state, run.inputs, run.targets, jax.random.fold_in(key, step))
-    after, _ = setup.loop.variables(state)
-    change = jax.tree.map(lambda new, old: new.astype(jnp.float32) - old.astype(jnp.float32), after, params)
-    products = jax.tree.map(lambda c, g: jnp.vdot(c, g.astype(jnp.float32)), change, gradient)
-    size = float(trees.global_norm(params))
-    return (
-        float(trees.global_norm(change)) / 10 / max(size, 1e-12),
-        float(sum(jax.tree.leaves(products))),
-        float(trees.global_norm(gradient)),
-    )
+        after = trees.copy(setup.loop.variables(state)[0])
+        change = jax.tree.map(lambda new, old: new.astype(jnp.float32) - old.astype(jnp.float32), after, before)
+        sizes.append(float(trees.global_norm(change)) / max(float(trees.global_norm(before)), 1e-12))
+        if along == 0.0 and sizes[-1] > 0:
+            along = sum(
+                float(jnp.vdot(c, g.astype(jnp.float32)))
+                for c, g in zip(*map(jax.tree.leaves, (change, gradient)), strict=True)
+            )
+        before = after
+    return float(np.mean(sizes)), along, float(trees.global_norm(gradient))
 
 
 def _outputs_table(run: Run) -> Table:
