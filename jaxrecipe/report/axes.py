@@ -9,7 +9,7 @@ from jaxtyping import Float
 from jaxrecipe.report.markup import Markup, element, join
 from jaxrecipe.report.numbers import finite_range, number, shorten
 
-WIDTH, HEIGHT = 680, 270
+WIDTH, HEIGHT = 520, 240
 LEFT, RIGHT, TOP, BOTTOM = 62, 14, 12, 42
 _LARGEST = 1e300
 _DECADES_WITH_FEW_TICKS = 2
@@ -101,9 +101,9 @@ def frame(x: Scale, y: Scale, *, x_label: str, y_label: str) -> Markup:
         parts.append(element("text", number(value), class_="tick", x=at, y=bottom + 17, text_anchor="middle"))
     parts.append(element("line", class_="axis", x1=LEFT, x2=right, y1=bottom, y2=bottom))
     middle = (LEFT + right) / 2
-    parts.append(element("text", shorten(x_label, 90), class_="label", x=middle, y=HEIGHT - 6, text_anchor="middle"))
+    parts.append(element("text", shorten(x_label, 70), class_="label", x=middle, y=HEIGHT - 6, text_anchor="middle"))
     turned = f"translate(13 {(TOP + bottom) / 2}) rotate(-90)"
-    parts.append(element("text", shorten(y_label, 36), class_="label", transform=turned, text_anchor="middle"))
+    parts.append(element("text", shorten(y_label, 32), class_="label", transform=turned, text_anchor="middle"))
     return join(parts)
 
 

@@ -25,7 +25,8 @@ _TWO_SIDED = ((33, 102, 172), (146, 197, 222), (242, 242, 242), (244, 165, 130),
 """Blue, white at zero, red, for values of both signs."""
 _BROKEN = (255, 0, 200, 255)
 """Not finite: a colour that is in neither map."""
-_MOST_CELLS = 256
+_MOST_CELLS = 128
+"""A side; with more, a single cell that matters would be too small to notice."""
 _SIDE = 420.0
 _TALLEST_CELL, _WIDEST_CELL = 34.0, 46.0
 _ROOM_FOR_NUMBERS = (38.0, 18.0)
@@ -82,7 +83,7 @@ def _svg(
 ) -> Markup:
     pixels = coloured(values, log=matrix.log)
     across, down = cell[0] * values.shape[1], cell[1] * values.shape[0]
-    top = 26.0
+    top = 8.0
     grid = element(
         "image",
         href=data_uri(pixels),
@@ -140,8 +141,10 @@ def _names(given: object, count: int, step: int) -> list[str]:
 
 
 def _spaced(size: float, count: int, room: float) -> range:
-    """Which names to write so that they do not touch."""
-    return range(0, count, max(1, int(np.ceil(room / size))))
+    """Which names to write so that they do not touch: every 1st, 2nd, 5th, 10th, 20th, ..."""
+    least = room / size
+    steps = (m * 10**p for p in range(9) for m in (1, 2, 5))
+    return range(0, count, next(step for step in steps if step >= least))
 
 
 def _row_names(names: list[str], height: float, left: float, top: float) -> Markup:

@@ -154,10 +154,18 @@ def _comparison(result: Result) -> RenderableType:
 
 
 def _closing(report: Report, width: int) -> RenderableType:
-    counts = Text()
-    for status, words in summary(report):
-        sign, style = STYLES[status]
-        counts.append("   " if counts else "").append(f"{sign} {words}", style=style)
-    lines: list[RenderableType] = [Text("─" * width, style="bright_black"), counts or Text("No check was run.")]
+    lines: list[RenderableType] = [Text("─" * width, style="bright_black"), *_counts(report, width)]
     lines += [Text(clean(note)) for note in report.notes]
     return Group(*lines, Text(footing(report), style="bright_black"))
+
+
+def _counts(report: Report, width: int) -> list[Text]:
+    """How many of each status, broken between statuses and never within one."""
+    lines = [Text("" if report.results else "No check was run.")]
+    for status, words in summary(report):
+        sign, style = STYLES[status]
+        part = Text(f"{sign} {words}", style=style)
+        if lines[-1].cell_len and lines[-1].cell_len + 3 + part.cell_len > width:
+            lines.append(Text())
+        lines[-1].append("   " if lines[-1].cell_len else "").append(part)
+    return lines

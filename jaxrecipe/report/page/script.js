@@ -173,6 +173,9 @@
     else readCells(svg, data);
   }
 
+  // A traceback says what happened at its end.
+  all(".crashed pre").forEach((text) => { text.scrollTop = text.scrollHeight; });
+
   // Tables: numbers sort as numbers, what is no number (NaN, an empty cell) goes last either way.
   for (const figure of all("figure.table")) {
     const body = figure.querySelector("tbody");
