@@ -32,7 +32,7 @@ def prepare_cifar10(
         sha256: accept an archive with this digest instead of the official ones. Only for an archive that you trust.
 
     Returns:
-        The directory that was made, `data_dir/cifar10/3.0.2`. Takes under a minute and about 150 MB.
+        The directory that was made, `data_dir/cifar10/3.0.2`. Takes under a minute and under 200 MB.
 
     Raises:
         FileNotFoundError: there is no such archive.

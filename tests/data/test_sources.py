@@ -66,6 +66,17 @@ def test_jax_arrays_and_bfloat16_are_accepted():
     assert targets.dtype == jnp.bfloat16
 
 
+def test_whatever_converts_to_an_array_is_accepted():
+    """As PyTorch tensors and PIL images do."""
+
+    class Tensor:
+        def __array__(self, dtype=None, copy=None):
+            return np.array([[1, 2], [3, 4]], np.uint8)
+
+    assert as_source((Tensor(), np.ones(2))).gather(np.array([1]))[0].tolist() == [[3, 4]]
+    assert as_source([(Tensor(), 0)]).gather(np.array([0]))[0].tolist() == [[[1, 2], [3, 4]]]
+
+
 def test_targets_may_be_none():
     inputs, targets = as_source((np.ones((4, 2)), None)).gather(np.array([1]))
     assert inputs.shape == (1, 2)
