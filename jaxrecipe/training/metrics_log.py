@@ -100,6 +100,6 @@ def _drop_from(path: Path, step: int) -> None:
 def _step_of(line: str) -> float:
     """The step of a line; infinite for one that is torn."""
     try:
-        return int(json.loads(line)["step"]) if line.endswith("\n") else math.inf
+        return float(json.loads(line)["step"]) if line.endswith("\n") else math.inf
     except (ValueError, KeyError, TypeError):
         return math.inf

@@ -1,0 +1,57 @@
+# `make demo` and `make test` work from a bare Python 3.11 or later with pip: each makes the virtual environment if need be.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+WORKERS ?= 2
+
+.PHONY: help demo test test-quick lint format digits import-cost clean
+
+help:
+	@echo "make demo         the whole recipe on real handwritten digits, then training and exact test accuracy"
+	@echo "make test         all tests"
+	@echo "make test-quick   without the slow ones"
+	@echo "make lint         ruff and pyright"
+	@echo "make format       let ruff rewrite what it can"
+	@echo "make import-cost  what 'import jaxrecipe' costs over 'import jax, flax, optax'"
+	@echo "make clean        remove the virtual environment and caches"
+	@echo "PYTHON=python3.12 chooses the interpreter, VENV=dir the place, WORKERS=n the test processes"
+
+demo: $(VENV)/.demo
+	$(BIN)/jaxrecipe demo
+
+test: $(VENV)/.dev
+	$(BIN)/pytest -n $(WORKERS)
+
+test-quick: $(VENV)/.dev
+	$(BIN)/pytest -n $(WORKERS) -m "not slow"
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+digits: $(VENV)/.demo
+	$(BIN)/python -m experiments.digits
+
+import-cost: $(VENV)/.demo
+	$(BIN)/python -m experiments.import_cost
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+
+# A stamp for each set of packages: nothing is installed again until what is asked for changes.
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@ $(VENV)/.demo

@@ -1,0 +1,215 @@
+"""Batch normalisation, an optional residual sum and ReLU as one pass, with a backward pass written by hand.
+
+A library's BatchNorm followed by ReLU keeps the normalised array and a mask for the backward pass. Here only the layer's own
+input is kept: the backward pass recomputes the normalised value and the mask from it, in the same sweep that uses them.
+Works in any layout: the channel axis is an argument.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+PARTIAL_SUM_AXES = 2
+"""Leading reduced axes that are summed first, so that the innermost axis stays a vector lane."""
+
+
+class Moments(NamedTuple):
+    """Mean and biased variance of each channel, float32 (float64 for float64 inputs); `[channels]`."""
+
+    mean: Float[Array, "channels"]
+    variance: Float[Array, "channels"]
+
+
+def wide(dtype: Any) -> Any:
+    """The dtype in which statistics are taken: at least float32."""
+    return jnp.promote_types(dtype, jnp.float32)
+
+
+def channel_sum(values: Float[Array, "a b c d"], channel_axis: int) -> Float[Array, "channels"]:
+    """Sum over all axes but one. With the channels in front it goes in two steps, lanes last, which vectorises."""
+    if channel_axis == 0:
+        return values.sum(axis=(1, 2)).sum(axis=1)
+    return values.sum(axis=tuple(axis for axis in range(values.ndim) if axis != channel_axis))
+
+
+def _along(vector: Float[Array, "channels"], channel_axis: int) -> Float[Array, "a b c d"]:
+    """The vector shaped to broadcast along the channel axis of a four-dimensional array."""
+    return vector.reshape([-1 if axis == channel_axis else 1 for axis in range(4)])
+
+
+def moments(x: Float[Array, "a b c d"], around: Float[Array, "channels"], channel_axis: int) -> Moments:
+    """Mean and biased variance of each channel in one reading of `x`.
+
+    Both are taken about `around` (the running mean), which keeps the one-pass formula from cancelling when a channel's mean is
+    large against its spread.
+    """
+    centred = x.astype(around.dtype) - _along(around, channel_axis)
+    count = x.size // x.shape[channel_axis]
+    first = channel_sum(centred, channel_axis) / count
+    second = channel_sum(centred * centred, channel_axis) / count
+    return Moments(first + around, jnp.maximum(second - first * first, 0.0))
+
+
+def _affine(
+    scale: Float[Array, "channels"], bias: Float[Array, "channels"], stats: Moments, epsilon: float
+) -> tuple[Float[Array, "channels"], Float[Array, "channels"]]:
+    """Slope and offset such that normalised, scaled and shifted is `x * slope + offset`."""
+    slope = scale * jax.lax.rsqrt(stats.variance + epsilon)
+    return slope, bias - stats.mean * slope
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(5, 6, 7))
+def normalise(
+    x: Float[Array, "a b c d"],
+    scale: Float[Array, "channels"],
+    bias: Float[Array, "channels"],
+    around: Float[Array, "channels"],
+    residual: Float[Array, "a b c d"] | None,
+    relu: bool,
+    epsilon: float,
+    channel_axis: int,
+) -> tuple[Float[Array, "a b c d"], Moments]:
+    """Normalise by the batch's own statistics, scale and shift, add the residual, and apply ReLU if asked to.
+
+    Args:
+        x: the input of the layer, any floating dtype.
+        scale, bias: at least float32.
+        around: what the statistics are taken about (the running mean); only affects rounding.
+        residual: added before ReLU; None for none.
+        relu: whether to end with ReLU.
+        epsilon: added to the variance.
+        channel_axis: 0 or 3.
+
+    Returns:
+        The result in the dtype of `x`, and the statistics, through which no gradient flows.
+    """
+    return _forward(x, scale, bias, around, residual, relu, epsilon, channel_axis)[0]
+
+
+def _forward(
+    x: Array, scale: Array, bias: Array, around: Array, residual: Array | None, relu: bool, epsilon: float, channel_axis: int
+) -> tuple[tuple[Array, Moments], Any]:
+    stats = moments(x, around, channel_axis)
+    slope, offset = (_along(v, channel_axis) for v in _affine(scale, bias, stats, epsilon))
+    y = x.astype(slope.dtype) * slope + offset
+    if residual is not None:
+        y = y + residual.astype(y.dtype)
+    y = (jnp.maximum(y, 0.0) if relu else y).astype(x.dtype)
+    # With a residual the mask cannot be had from x alone; y is kept by the next layer in any case.
+    return (y, stats), (x, scale, bias, stats, y if residual is not None and relu else None, residual is not None)
+
+
+def _backward(relu: bool, epsilon: float, channel_axis: int, kept: Any, cotangents: Any) -> tuple[Any, ...]:
+    x, scale, bias, stats, y, has_residual = kept
+    along = partial(_along, channel_axis=channel_axis)
+    slope, offset = _affine(scale, bias, stats, epsilon)
+    deviation = jax.lax.rsqrt(stats.variance + epsilon)
+    x_wide = x.astype(slope.dtype)
+    grad = cotangents[0].astype(slope.dtype)
+    if relu:
+        positive = y > 0 if y is not None else x_wide * along(slope) + along(offset) > 0
+        grad = jnp.where(positive, grad, 0.0)
+    normalised = (x_wide - along(stats.mean)) * along(deviation)
+    grad_bias = channel_sum(grad, channel_axis)
+    grad_scale = channel_sum(grad * normalised, channel_axis)
+    count = x.size // x.shape[channel_axis]
+    grad_x = along(slope) * (grad - along(grad_bias / count) - normalised * along(grad_scale / count))
+    grad_residual = grad.astype(x.dtype) if has_residual else None
+    return grad_x.astype(x.dtype), grad_scale, grad_bias, jnp.zeros_like(stats.mean), grad_residual
+
+
+normalise.defvjp(_forward, _backward)
+
+
+def normalise_fixed(
+    x: Float[Array, "a b c d"],
+    scale: Float[Array, "channels"],
+    bias: Float[Array, "channels"],
+    stats: Moments,
+    residual: Float[Array, "a b c d"] | None,
+    *,
+    relu: bool,
+    epsilon: float,
+    channel_axis: int,
+) -> Float[Array, "a b c d"]:
+    """As `normalise`, by given statistics (evaluation): differentiated in the ordinary way."""
+    slope, offset = (_along(v, channel_axis) for v in _affine(scale, bias, stats, epsilon))
+    y = x.astype(slope.dtype) * slope + offset
+    if residual is not None:
+        y = y + residual.astype(y.dtype)
+    return (jnp.maximum(y, 0.0) if relu else y).astype(x.dtype)
+
+
+class BatchNorm(nn.Module):
+    """BatchNorm with an optional residual sum and ReLU in the same pass, over one array or over its channels in parts.
+
+    A layer whose channels go different ways (residual and dense paths) is given as several arrays, in channel order; they
+    share this module's parameters and statistics, so nothing is concatenated.
+    The running variance is the unbiased one, as in PyTorch. Statistics are float32 whatever the dtype of the inputs.
+
+    Attributes:
+        relu: whether to end with ReLU.
+        channel_axis: 0 or 3.
+        momentum: share of the old running statistics kept at each training step.
+        epsilon: added to the variance.
+        param_dtype: of scale and bias.
+    """
+
+    relu: bool = True
+    channel_axis: int = 3
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        *parts: Float[Array, "..."],
+        residuals: tuple[Float[Array, "..."] | None, ...] = (),
+        train: bool,
+    ) -> tuple[Float[Array, "..."], ...]:
+        """The parts, normalised; `residuals` (one for each part, or None) are added before ReLU."""
+        widths = [part.shape[self.channel_axis] for part in parts]
+        channels, dtype = sum(widths), wide(parts[0].dtype)
+        scale = self.param("scale", nn.initializers.ones, (channels,), self.param_dtype).astype(dtype)
+        bias = self.param("bias", nn.initializers.zeros, (channels,), self.param_dtype).astype(dtype)
+        mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), dtype)
+        variance = self.variable("batch_stats", "var", jnp.ones, (channels,), dtype)
+        outputs, measured, start = [], [], 0
+        for part, residual, width in zip(parts, residuals or [None] * len(parts), widths, strict=True):
+            own = slice(start, start + width)
+            if train:
+                around = jax.lax.stop_gradient(mean.value[own])
+                output, stats = normalise(
+                    part, scale[own], bias[own], around, residual, self.relu, self.epsilon, self.channel_axis
+                )
+                measured.append(stats)
+            else:
+                output = normalise_fixed(
+                    part,
+                    scale[own],
+                    bias[own],
+                    Moments(mean.value[own], variance.value[own]),
+                    residual,
+                    relu=self.relu,
+                    epsilon=self.epsilon,
+                    channel_axis=self.channel_axis,
+                )
+            outputs.append(output)
+            start += width
+        if train and not self.is_initializing():
+            self._move(mean, variance, measured, parts[0].size // widths[0])
+        return tuple(outputs)
+
+    def _move(self, mean: nn.Variable, variance: nn.Variable, measured: list[Moments], count: int) -> None:
+        """Move the running statistics towards the batch's, by PyTorch's rule."""
+        unbiased = count / max(count - 1, 1)
+        new_mean = jnp.concatenate([stats.mean for stats in measured])
+        new_variance = jnp.concatenate([stats.variance for stats in measured]) * unbiased
+        kept = self.momentum
+        mean.value = kept * mean.value + (1 - kept) * jax.lax.stop_gradient(new_mean)
+        variance.value = kept * variance.value + (1 - kept) * jax.lax.stop_gradient(new_variance)

@@ -1,0 +1,95 @@
+"""The recipe as test cases for pytest: `test_recipe = jr.recipe_tests(task)` makes every check a case of its own."""
+
+import functools
+import warnings
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from jaxrecipe.recipe import Thresholds, _as_expected, _known, _overrides, run_one, select_checks
+from jaxrecipe.report.result import Result, Status, Table
+from jaxrecipe.setup import Setup, make_setup
+from jaxrecipe.task import Task
+from jaxrecipe.validate import InvalidTask, validate
+
+
+class RecipeWarning(UserWarning):
+    """A check found something odd (WARN). The test passes; pytest shows it in its summary of warnings."""
+
+
+def recipe_tests(
+    task: Task | Callable[[], Task],
+    *,
+    only: Collection[str] | None = None,
+    skip: Collection[str] = (),
+    thresholds: Thresholds | None = None,
+    expect: Mapping[str, str] | None = None,
+    seed: int = 0,
+) -> Callable[..., None]:
+    """A parametrised test function: assign it to a name that starts with `test_`.
+
+    A FAIL fails its case with the finding, the numbers and the hint; a SKIP skips it with the reason; a WARN passes with a
+    `RecipeWarning`; a check that crashed fails its case with the traceback. The task is validated and its programs are compiled
+    once for all cases of a process.
+
+    Args:
+        task: the training set-up, or a function without arguments that makes it when the first case runs.
+        only: names of the checks (or stages) to run; all by default.
+        skip: names of the checks (or stages) to leave out.
+        thresholds: `{check: {threshold: value}}`, under "*" for every check that has it.
+        expect: `{check: reason}` for checks that are known to fail or warn here; their cases pass.
+        seed: everything random follows from it.
+
+    Raises:
+        ValueError: if a name of a check or threshold does not exist.
+    """
+    import pytest
+
+    chosen = select_checks(only=only, skip=skip)
+    expectations, values = expect or {}, _overrides(thresholds or {})
+    _known(expectations, "expect")
+
+    @functools.cache
+    def ready() -> Setup | InvalidTask:
+        made = task if isinstance(task, Task) else task()
+        try:
+            validate(made)
+        except InvalidTask as error:
+            return error
+        return make_setup(made, seed=seed)
+
+    @pytest.mark.parametrize("check", chosen, ids=[check.__name__ for check in chosen])
+    def test_recipe(check: Callable[..., Result]) -> None:
+        setup = ready()
+        if isinstance(setup, InvalidTask):
+            pytest.fail(str(setup), pytrace=False)
+        result = run_one(setup, check, **values.get(check.__name__, {}))
+        _report(_as_expected(result, expectations.get(check.__name__)))
+
+    return test_recipe
+
+
+def _report(result: Result) -> None:
+    """End the test case as the result says."""
+    import pytest
+
+    if result.status is Status.SKIP:
+        pytest.skip(result.finding)
+    if result.failed:
+        pytest.fail(failure_message(result), pytrace=False)
+    if result.status is Status.WARN:
+        warnings.warn(failure_message(result), RecipeWarning, stacklevel=2)
+
+
+def failure_message(result: Result) -> str:
+    """What a test that failed should say: finding, what was measured against what was expected, hint, and any traceback."""
+    lines = [f"{result.status} {result.name}: {result.finding}"]
+    lines += [f"  {name}: {value} (expected {result.expected.get(name, '-')})" for name, value in _compared(result)]
+    if result.hint:
+        lines.append(f"What to do: {result.hint}")
+    if result.status is Status.CRASHED:
+        lines += [str(row[0]) for table in result.evidence if isinstance(table, Table) for row in table.rows]
+    return "\n".join(lines)
+
+
+def _compared(result: Result) -> list[tuple[str, Any]]:
+    return [(name, value) for name, value in result.measured.items() if name in result.expected]

@@ -1,0 +1,204 @@
+"""The arrows between the modules, read from the source, and what `import jaxrecipe` pulls in."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "jaxrecipe"
+
+# What each unit (a module or a folder of the package) may import besides itself. A unit that is not here fails the test.
+ARROWS: dict[str, set[str]] = {
+    "trees": set(),
+    "compiles": set(),
+    "targets": set(),
+    "report": set(),
+    "models": set(),
+    "data": {"trees"},
+    "precision": {"trees"},
+    "task": {"targets", "precision"},
+    "adapters": {"task"},
+    "validate": {"task", "targets", "data", "trees", "precision"},
+    "training": {"task", "targets", "data", "trees", "precision", "validate"},
+    "setup": {"training", "task", "targets", "data", "trees", "precision"},
+    "checks": {"setup", "task", "targets", "data", "trees", "precision", "training", "report"},
+    "recipe": {"checks", "setup", "task", "validate", "report", "compiles"},
+    "testing": {"recipe", "setup", "task", "validate", "report"},
+    "demo": {"adapters", "models", "task", "targets", "data"},
+    "cli": {"recipe", "demo", "training", "data", "task", "report", "compiles"},
+    "__main__": {"cli", "recipe", "demo", "data", "task", "report", "validate"},
+}
+PUBLIC = set(ARROWS) - {"__main__", "cli", "demo"}
+# Parts that look at a whole task stand above it, although they live in the folder of their subject.
+HIGHER_UP: dict[str, set[str]] = {
+    "precision.numerics": {"task", "targets", "data", "trees", "precision", "training", "setup", "report"},
+    "precision.memory": {"task", "targets", "data", "trees", "precision", "training", "setup", "report"},
+}
+HEAVY = (
+    "tensorflow",
+    "torch",
+    "sklearn",
+    "matplotlib",
+    "tensorflow_datasets",
+    "equinox",
+    "grain",
+    "tensorboardX",
+    "cleanlab",
+)
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by dotted name without `jaxrecipe.`; the package itself is ``."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imported(source: str, known: set[str], *, top_level: bool = False) -> Iterator[str]:
+    """Modules of the package that a source imports; with `top_level` only what is imported when it is itself."""
+    tree = ast.parse(source)
+    nodes = _run_on_import(tree) if top_level else ast.walk(tree)
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (name for alias in node.names if (name := _inside(alias.name)) is not None)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports are not used here"
+            base = _inside(node.module or "")
+            if base is None:
+                continue
+            below = [f"{base}.{alias.name}".strip(".") for alias in node.names]
+            yield from (name if name in known else base for name in below)
+
+
+def _inside(name: str) -> str | None:
+    if name == "jaxrecipe":
+        return ""
+    return name.removeprefix("jaxrecipe.") if name.startswith("jaxrecipe.") else None
+
+
+def _run_on_import(node: ast.AST) -> Iterator[ast.AST]:
+    """Statements that run when the module is imported: no function bodies, nothing for type checkers only."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            continue
+        yield child
+        yield from _run_on_import(child)
+
+
+def allowed(module: str) -> set[str]:
+    unit = module.partition(".")[0]
+    if module == "":
+        return PUBLIC
+    return HIGHER_UP.get(module, ARROWS.get(unit, set())) | {unit}
+
+
+def wrong_arrows(module: str, imports: set[str]) -> list[str]:
+    units = {name.partition(".")[0] for name in imports if name}
+    return [f"{module or 'jaxrecipe'} → {unit}" for unit in sorted(units - allowed(module))]
+
+
+def test_every_unit_has_its_arrows() -> None:
+    units = {module.partition(".")[0] for module in modules() if module}
+    assert units <= set(ARROWS), (
+        f"say in ARROWS what {sorted(units - set(ARROWS))} may import, and in docs/architecture.md"
+    )
+
+
+def test_no_wrong_arrow() -> None:
+    known = modules()
+    wrong = [
+        arrow
+        for module, path in known.items()
+        for arrow in wrong_arrows(module, set(imported(path.read_text(), set(known))))
+    ]
+    assert not wrong
+
+
+def test_the_table_itself_has_no_cycle() -> None:
+    TopologicalSorter(ARROWS).prepare()
+
+
+def test_no_cycle() -> None:
+    known = modules()
+    graph = {
+        module: set(imported(path.read_text(), set(known), top_level=True)) - {module} for module, path in known.items()
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" → ".join(error.args[1]))
+
+
+def test_no_check_imports_another() -> None:
+    """What checks share lives in modules directly under checks/, which hold no check."""
+    known = modules()
+    for module, path in known.items():
+        parts = module.split(".")
+        if parts[0] != "checks" or path.name == "__init__.py":
+            continue
+        within_stages = [
+            name
+            for name in imported(path.read_text(), set(known))
+            if name.startswith("checks.") and name.count(".") == 2
+        ]
+        assert not within_stages, f"{module} imports {within_stages}"
+
+
+def test_each_check_is_the_function_of_its_file() -> None:
+    from jaxrecipe.recipe import RECIPE
+
+    for check in RECIPE:
+        assert check.__module__.rpartition(".")[2] == check.__name__
+
+
+def test_the_package_never_imports_experiments_or_tests() -> None:
+    for module, path in modules().items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not [name for name in names if name.partition(".")[0] in ("experiments", "tests")], module
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("trees", "from jaxrecipe.task import Task"),
+        ("report.text", "import jaxrecipe.setup"),
+        ("task", "def f():\n    from jaxrecipe import recipe"),
+        ("checks.data.a", "from jaxrecipe.recipe import check"),
+        ("unheard_of", "from jaxrecipe import trees"),
+        ("precision.policy", "from jaxrecipe.training.step import make_train_step"),
+    ],
+)
+def test_a_wrong_arrow_is_found(module: str, source: str) -> None:
+    assert wrong_arrows(module, set(imported(source, set(modules()))))
+
+
+def test_a_cycle_would_be_found() -> None:
+    known = {"a", "b"}
+    graph = {"a": set(imported("from jaxrecipe import b", known, top_level=True)), "b": {"a"}}
+    with pytest.raises(CycleError):
+        TopologicalSorter(graph).prepare()
+    lazily = "def f():\n    from jaxrecipe import b\nif TYPE_CHECKING:\n    import jaxrecipe.b"
+    assert not set(imported(lazily, known, top_level=True))
+
+
+def test_importing_the_package_pulls_in_nothing_heavy() -> None:
+    code = f"import sys, jaxrecipe; print([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
+def test_importing_the_package_says_nothing_and_changes_no_setting() -> None:
+    code = "import jax; before = dict(jax.config.values); import jaxrecipe; assert dict(jax.config.values) == before"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout + done.stderr == ""

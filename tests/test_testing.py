@@ -1,0 +1,140 @@
+"""`recipe_tests` under a real pytest, in a directory of its own."""
+
+from collections.abc import Callable
+
+import pytest
+
+from jaxrecipe.report.result import Result, Status
+from jaxrecipe.task import Task
+from jaxrecipe.testing import failure_message, recipe_tests
+
+pytest_plugins = ["pytester"]
+Run = Callable[..., pytest.RunResult]
+
+COMMON = """
+import jax, numpy as np, optax
+from jaxrecipe import recipe
+from jaxrecipe.report.result import Result, Status, Table
+from jaxrecipe.targets import Values
+from jaxrecipe.task import Model, Task
+from jaxrecipe.testing import recipe_tests
+
+made = []
+
+def task(loss=lambda outputs, targets: (outputs - targets) ** 2):
+    made.append(1)
+    inputs = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    return Task(
+        model=Model(
+            lambda key, x: ({"w": jax.random.normal(key, (3,)) * 0.1}, {}),
+            lambda params, state, x, *, train, key: (x @ params["w"], state),
+        ),
+        loss=loss, optimizer=optax.sgd(0.1), train=(inputs, inputs.sum(1)), target=Values(), batch_size=8,
+    )
+
+def ending(name, status, **fields):
+    def check(setup, *, key, limit: float = 1.0):
+        if status is Status.CRASHED:
+            raise ZeroDivisionError("of the check")
+        return Result(name=name, stage="data", status=status, finding=f"{name} found {limit}.", **fields)
+    check.__name__, check.__module__ = name, f"jaxrecipe.checks.data.{name}"
+    return check
+
+CHECKS = (
+    ending("good", Status.PASS),
+    ending("bad", Status.FAIL, hint="Mend it.", measured={"loss": 9.5}, expected={"loss": "2.3"}),
+    ending("odd", Status.WARN, hint="Look."),
+    ending("not_here", Status.SKIP),
+    ending("crash", Status.CRASHED),
+)
+"""
+
+
+@pytest.fixture
+def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
+    def run_source(source: str, *arguments: str) -> pytest.RunResult:
+        from jaxrecipe import recipe
+
+        monkeypatch.setattr(recipe, "RECIPE", recipe.RECIPE)  # restored after the test
+        patched = f"{COMMON}\nrecipe.RECIPE = CHECKS\n{source}\n"
+        pytester.makepyfile(test_mine=patched)
+        return pytester.runpytest_inprocess("-p", "no:cacheprovider", "-p", "no:xdist", *arguments)
+
+    return run_source
+
+
+def test_every_check_is_a_case_of_its_own(run: Run) -> None:
+    outcome = run("test_recipe = recipe_tests(task)", "-v", "-rs")
+    outcome.assert_outcomes(passed=2, failed=2, skipped=1, warnings=1)
+    outcome.stdout.fnmatch_lines(
+        [
+            "*::test_recipe[[]good[]] PASSED*",
+            "*::test_recipe[[]bad[]] FAILED*",
+            "*::test_recipe[[]odd[]] PASSED*",
+            "*::test_recipe[[]not_here[]] SKIPPED*",
+            "*::test_recipe[[]crash[]] FAILED*",
+        ]
+    )
+
+
+def test_the_failure_message_has_finding_numbers_and_hint(run: Run) -> None:
+    outcome = run("test_recipe = recipe_tests(task, only=['bad'])")
+    outcome.stdout.fnmatch_lines(["*FAIL bad: bad found 1.0.*", "*loss: 9.5 (expected 2.3)*", "*What to do: Mend it.*"])
+    assert "def test_recipe" not in outcome.stdout.str(), "no source of the library in the output"
+
+
+def test_a_crash_shows_its_traceback(run: Run) -> None:
+    outcome = run("test_recipe = recipe_tests(task, only=['crash'])")
+    outcome.stdout.fnmatch_lines(["*CRASHED crash:*ZeroDivisionError*", "*nothing about your set-up*", "*Traceback*"])
+
+
+def test_a_warning_is_shown_with_its_hint(run: Run) -> None:
+    outcome = run("test_recipe = recipe_tests(task, only=['odd'])")
+    outcome.stdout.fnmatch_lines(["*RecipeWarning: WARN odd: odd found 1.0.*", "*What to do: Look.*"])
+    strict = run("test_recipe = recipe_tests(task, only=['odd'])", "-W", "error::jaxrecipe.testing.RecipeWarning")
+    strict.assert_outcomes(failed=1)
+
+
+def test_options_are_passed_on(run: Run) -> None:
+    outcome = run(
+        "test_recipe = recipe_tests(task, skip=['crash', 'odd'], thresholds={'bad': {'limit': 7.0}}, expect={'bad': 'known'})",
+        "-v",
+    )
+    outcome.assert_outcomes(passed=2, skipped=1)
+    outcome = run("test_recipe = recipe_tests(task, only=['bad'], thresholds={'*': {'limit': 7.0}})")
+    outcome.stdout.fnmatch_lines(["*bad found 7.0*"])
+
+
+def test_the_task_is_made_once_and_only_when_a_case_runs(run: Run) -> None:
+    source = "test_recipe = recipe_tests(task)\nassert not made\ndef test_last():\n    assert len(made) == 1"
+    outcome = run(source, "-k", "good or odd or last")
+    outcome.assert_outcomes(passed=3, deselected=3, warnings=1)
+
+
+def test_an_invalid_task_fails_with_the_validation_message(run: Run) -> None:
+    outcome = run("test_recipe = recipe_tests(task(loss=lambda o, t: ((o - t) ** 2).mean()), only=['good'])")
+    outcome.assert_outcomes(failed=1)
+    outcome.stdout.fnmatch_lines(["*loss*"])
+    assert "Traceback" not in outcome.stdout.str()
+
+
+def test_an_unknown_name_is_an_error_of_collection(run: Run) -> None:
+    outcome = run("test_recipe = recipe_tests(task, only=['no_such'])")
+    outcome.assert_outcomes(errors=1)
+    outcome.stdout.fnmatch_lines(["*no check is called no_such*"])
+
+
+@pytest.mark.parametrize(
+    "option", [{"expect": {"no_such": "x"}}, {"thresholds": {"no_such": {"a": 1}}}, {"skip": ["no_such"]}]
+)
+def test_unknown_names_are_refused(option: dict) -> None:
+    def never() -> Task:
+        raise AssertionError("the task must not be made for that")
+
+    with pytest.raises(ValueError, match="no_such"):
+        recipe_tests(never, **option)
+
+
+def test_message_without_numbers_or_hint() -> None:
+    result = Result(name="a", stage="data", status=Status.FAIL, finding="Found.", measured={"x": 1})
+    assert failure_message(result) == "FAIL a: Found."
