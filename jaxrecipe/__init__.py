@@ -1,3 +1,53 @@
-"""What is silently wrong with your training set-up: the recipe for training neural networks, as checks."""
+"""What is silently wrong with your training set-up: the recipe for training neural networks, as checks on your own parts."""
+
+from jaxrecipe.adapters import equinox, linen, nnx
+from jaxrecipe.data.sources import examples
+from jaxrecipe.precision.loss_scale import dynamic_loss_scale, no_loss_scale, static_loss_scale
+from jaxrecipe.precision.policy import Policy
+from jaxrecipe.recipe import check
+from jaxrecipe.report.result import RecipeFailed, Report, Result, Status
+from jaxrecipe.targets import Binary, Classes, MultiLabel, Tokens, Unspecified, Values
+from jaxrecipe.task import Loop, Model, Task, per_example
+from jaxrecipe.testing import recipe_tests
+from jaxrecipe.training.evaluation import evaluate
+from jaxrecipe.training.intervals import wilson
+from jaxrecipe.training.loop import fit
+from jaxrecipe.training.state import TrainState
+from jaxrecipe.training.step import make_train_step
+from jaxrecipe.validate import InvalidTask, validate
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Binary",
+    "Classes",
+    "InvalidTask",
+    "Loop",
+    "Model",
+    "MultiLabel",
+    "Policy",
+    "RecipeFailed",
+    "Report",
+    "Result",
+    "Status",
+    "Task",
+    "Tokens",
+    "TrainState",
+    "Unspecified",
+    "Values",
+    "check",
+    "dynamic_loss_scale",
+    "equinox",
+    "evaluate",
+    "examples",
+    "fit",
+    "linen",
+    "make_train_step",
+    "nnx",
+    "no_loss_scale",
+    "per_example",
+    "recipe_tests",
+    "static_loss_scale",
+    "validate",
+    "wilson",
+]
