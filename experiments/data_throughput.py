@@ -5,9 +5,13 @@ Each way gives the same batches of random uint8 images of 32×32×3 to the same 
 "From disk" reads PNG images from array_record files through tensorflow-datasets' data source, as CIFAR-10 is read. The images
 are random numbers, which PNG cannot compress: real ones decode at another speed.
 
+The rate of one process differs from that of the next by up to a factor of two (measured, on CPU), far more than its own runs
+differ among each other, so several fresh processes are measured and all their runs are pooled.
+
 Command:   python experiments/data_throughput.py           (add --save to write experiments/results/data_throughput.{md,json})
-Needs:     pip install 'jaxrecipe[datasets]'; about 20 s on 2 CPU cores.
-Expected:  on the device > from arrays >> from disk. The table that was stored names its hardware and versions.
+Needs:     pip install 'jaxrecipe[datasets]'; about 90 s on 2 CPU cores.
+Expected:  on CPU, where device and host are one memory, the first two are alike; from disk is far slower than either.
+           The stored table names its hardware and versions.
 """
 
 import argparse
@@ -16,9 +20,11 @@ import json
 import os
 import platform
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -47,14 +53,15 @@ PACKAGES = ("jax", "jaxlib", "numpy", "tensorflow-datasets", "array-record", "pi
 
 @dataclass(frozen=True)
 class Row:
-    """Images per second of one way, over repeated runs."""
+    """Images per second of one way, over the runs of all processes; `medians` are those of each process."""
 
     way: str
     batch_size: int
     median: float
     low: float
     high: float
-    repeats: int
+    runs: int
+    medians: list[float]
 
 
 @jax.jit
@@ -108,34 +115,51 @@ def on_disk(images: np.ndarray, labels: np.ndarray, directory: str) -> Source:
     return as_source(examples(builder.as_data_source(split="train")))
 
 
-def measure(arguments: argparse.Namespace) -> list[Row]:
-    """All ways, one after the other."""
+def rates_of_ways(arguments: argparse.Namespace) -> dict[str, list[float]]:
+    """The rates of all ways in this process, one after the other."""
     size = arguments.batch_size
     images, labels = random_images(arguments.images)
     arrays = as_source((images, labels))
-    rows: list[Row] = []
+    rates: dict[str, list[float]] = {}
 
-    def run(way: str, feed: Callable[[], Iterator[Batch]], steps: int) -> None:
-        rates = images_per_second(feed(), batch_size=size, steps=steps, repeats=arguments.repeats)
-        rows.append(Row(way, size, statistics.median(rates), min(rates), max(rates), len(rates)))
+    def run(way: str, batches: Iterator[Batch], steps: int) -> None:
+        rates[way] = images_per_second(batches, batch_size=size, steps=steps, repeats=arguments.repeats)
 
-    run("kept on the device", lambda: feed(arrays, seed=0, batch_size=size, budget=2**40), arguments.steps)
-    run("streamed from arrays", lambda: stream(arrays, seed=0, batch_size=size), arguments.steps)
+    run("kept on the device", feed(arrays, seed=0, batch_size=size, budget=2**40), arguments.steps)
+    run("streamed from arrays", stream(arrays, seed=0, batch_size=size), arguments.steps)
     few = min(len(images), 10_000)
     with tempfile.TemporaryDirectory() as directory:
         disk = on_disk(images[:few], labels[:few], directory)
         steps = max(arguments.steps // 10, 1)
-        run("streamed from array_record (PNG)", lambda: stream(disk, seed=0, batch_size=size), steps)
+        run("streamed from array_record (PNG)", stream(disk, seed=0, batch_size=size), steps)
+    return rates
+
+
+def measure(arguments: argparse.Namespace) -> list[Row]:
+    """All ways, in several fresh processes one after the other."""
+    command = [sys.executable, __file__, *sys.argv[1:], "--one-process"]
+    outputs = [
+        subprocess.run(command, check=True, capture_output=True, text=True).stdout for _ in range(arguments.processes)
+    ]
+    found: list[dict[str, list[float]]] = [json.loads(output.splitlines()[-1]) for output in outputs]
+    rows: list[Row] = []
+    for way in found[0]:
+        runs = [rate for process in found for rate in process[way]]
+        medians = [statistics.median(process[way]) for process in found]
+        rows.append(Row(way, arguments.batch_size, statistics.median(runs), min(runs), max(runs), len(runs), medians))
     return rows
 
 
 def table(rows: list[Row], setting: dict[str, str]) -> str:
     """The rows as Markdown, with where and with what they were measured."""
-    lines = ["| way | batch | images/s (median) | lowest – highest | runs |", "|---|---|---|---|---|"]
+    lines = [
+        "| way | batch | images/s (median) | lowest – highest | runs | median of each process |",
+        "|---|---|---|---|---|---|",
+    ]
     for row in rows:
-        lines.append(
-            f"| {row.way} | {row.batch_size} | {row.median:,.0f} | {row.low:,.0f} – {row.high:,.0f} | {row.repeats} |"
-        )
+        each = ", ".join(f"{median:,.0f}" for median in sorted(row.medians))
+        spread = f"{row.low:,.0f} – {row.high:,.0f}"
+        lines.append(f"| {row.way} | {row.batch_size} | {row.median:,.0f} | {spread} | {row.runs} | {each} |")
     return "\n".join([*lines, "", *(f"- {name}: {value}" for name, value in setting.items()), ""])
 
 
@@ -158,9 +182,14 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=50_000)
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--steps", type=int, default=200, help="batches a run (from disk: a tenth)")
-    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--repeats", type=int, default=5, help="runs a process")
+    parser.add_argument("--processes", type=int, default=7)
+    parser.add_argument("--one-process", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--save", action="store_true", help="write the results beside this script")
     arguments = parser.parse_args()
+    if arguments.one_process:
+        print(json.dumps(rates_of_ways(arguments)))
+        return
     rows, setting = measure(arguments), setting_of(arguments)
     text = table(rows, setting)
     print(text)
