@@ -250,20 +250,23 @@ def per_example(traced: Traced, where: str, values: Any, outputs: PyTree, target
 
 
 def find_fixed_batch(traced: Traced, task: Task, raw: tuple[PyTree, PyTree]) -> None:
-    """With a batch of one more, the loss must be one longer; called when nothing else is wrong."""
+    """With a batch of one more, the loss must be one longer; called when nothing else is wrong.
+
+    A loss that keeps the wrong axis passes as long as that axis happens to be as long as the batch.
+    """
     more = trace(task, raw, traced.size + 1)
     find_losses(more, task)
-    if not more.problems:
+    errors = [problem for problem in more.problems if problem.severity == "error"]
+    if not errors:
         return
-    first = more.problems[0]
-    loss = first.where == "task.loss"
+    loss = errors[0].where == "task.loss"
     traced.problems.append(
         Problem(
-            where=first.where,
-            got=f"{first.got}, from a batch of {more.size}, where {traced.size} examples go through",
-            wanted="a function that works for any number of examples" + (f": {first.wanted}" if loss else ""),
+            where=errors[0].where,
+            got=f"{errors[0].got} from a batch of {more.size}, where a batch of {traced.size} goes through",
+            wanted="a function for any number of examples" + (f", here {errors[0].wanted}" if loss else ""),
             fix="Take the batch size from the arrays, and reduce no axis of it.",
-            severity="error" if "[" in first.got and loss else "warning",
+            severity="error" if loss else "warning",
         )
     )
 
