@@ -9,6 +9,8 @@ from jaxrecipe.task import Task
 from jaxrecipe.testing import failure_message, recipe_tests
 
 pytest_plugins = ["pytester"]
+# The warnings of this run are errors; those of the run inside are what pytest makes of them by itself.
+PLAIN = ("-p", "no:cacheprovider", "-p", "no:xdist", "-W", "default")
 Run = Callable[..., pytest.RunResult]
 
 COMMON = """
@@ -58,7 +60,7 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
         monkeypatch.setattr(recipe, "RECIPE", recipe.RECIPE)  # restored after the test
         patched = f"{COMMON}\nrecipe.RECIPE = CHECKS\n{source}\n"
         pytester.makepyfile(test_mine=patched)
-        return pytester.runpytest_inprocess("-p", "no:cacheprovider", "-p", "no:xdist", *arguments)
+        return pytester.runpytest_inprocess(*PLAIN, *arguments)
 
     return run_source
 

@@ -49,18 +49,22 @@ def _status(console: Console) -> Iterator[Any]:
         yield status.update
 
 
+SHOWN = ("loss", "accuracy")
+"""The metrics of a training step that are shown."""
+
+
 @contextmanager
 def training(console: Console, steps: int, every: int) -> Iterator[Any]:
     """A function `write(step, metrics)` that shows the training: a live line, or a plain line every so many steps."""
     with _status(console) as show:
 
         def write(step: int, metrics: Mapping[str, float]) -> None:
-            line = f"training {step}/{steps}  " + "  ".join(f"{k} {v:.4f}" for k, v in metrics.items() if k in _SHOWN)
+            shown = "  ".join(f"{name} {metrics[name]:.4f}" for name in SHOWN if name in metrics)
+            if not shown:
+                return
+            line = f"training {step}/{steps}  {shown}"
             show(line)
             if not console.is_terminal and step % every == 0:
                 console.out(line, highlight=False)
 
         yield write
-
-
-_SHOWN = ("loss", "accuracy")

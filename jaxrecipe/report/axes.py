@@ -35,7 +35,7 @@ class Scale:
 
     def one(self, value: float) -> float:
         """The pixel of one value."""
-        return float(self(np.float64([value]))[0])
+        return float(self(np.array([value], np.float64))[0])
 
     def ticks(self) -> list[float]:
         """Round values within the range, about five."""

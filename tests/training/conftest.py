@@ -59,25 +59,26 @@ def jitter(key: Any, inputs: Any, targets: Any) -> tuple[Any, Any]:
     return inputs + 0.05 * jax.random.normal(key, inputs.shape), targets
 
 
+def the_task(*, noisy: bool = True, size: int = 50, **changes: Any) -> Task:
+    """50 training examples in batches of 8 (so the seventh is partial), clipped Adam on a schedule."""
+    task = Task(
+        model=noisy_model() if noisy else plain_model(),
+        loss=optax.softmax_cross_entropy_with_integer_labels,
+        optimizer=optax.chain(optax.clip_by_global_norm(1.0), optax.adam(optax.cosine_decay_schedule(0.1, 200))),
+        train=examples(size),
+        test=examples(23, seed=1),
+        target=Classes(3),
+        batch_size=8,
+        prepare=scale,
+        augment=jitter if noisy else None,
+    )
+    return task.replace(**changes)
+
+
 @pytest.fixture
 def make_task() -> Callable[..., Task]:
-    """`make_task(**changes)`: 50 training examples in batches of 8 (so the seventh is partial), Adam on a schedule."""
-
-    def make(*, noisy: bool = True, size: int = 50, **changes: Any) -> Task:
-        task = Task(
-            model=noisy_model() if noisy else plain_model(),
-            loss=optax.softmax_cross_entropy_with_integer_labels,
-            optimizer=optax.chain(optax.clip_by_global_norm(1.0), optax.adam(optax.cosine_decay_schedule(0.1, 200))),
-            train=examples(size),
-            test=examples(23, seed=1),
-            target=Classes(3),
-            batch_size=8,
-            prepare=scale,
-            augment=jitter if noisy else None,
-        )
-        return task.replace(**changes)
-
-    return make
+    """`make_task(**changes)`."""
+    return the_task
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from jaxrecipe.checks.skeleton.init_well import init_well
 from jaxrecipe.checks.skeleton.input_independent_baseline import input_independent_baseline
 from jaxrecipe.checks.skeleton.loss_at_init import loss_at_init
 from jaxrecipe.checks.skeleton.overfit_one_batch import overfit_one_batch
+from jaxrecipe.checks.skeleton.visualize_just_before_the_net import visualize_just_before_the_net
 
 CHECKS = (
     fix_random_seed,
@@ -13,5 +14,6 @@ CHECKS = (
     init_well,
     input_independent_baseline,
     overfit_one_batch,
+    visualize_just_before_the_net,
     chart_dependencies,
 )

@@ -55,6 +55,17 @@ def fix_random_seed(setup: Setup, *, key: PRNGKeyArray, steps: int = 3) -> Resul
             expected=expected,
             evidence=evidence,
         )
+    if _augment_ignores_key(setup, key):
+        return Result(
+            **NAME,
+            status=Status.FAIL,
+            finding="augment changes the batch, but in the same way whatever key it is given.",
+            hint="Draw from the key that augment is given, and from nothing else: it is a different one at every step. A constant key "
+            "inside (the same key every step) turns augmentation into a fixed transformation.",
+            measured=measured,
+            expected=expected,
+            evidence=evidence,
+        )
     if _same_draw_every_step(setup, key):
         return Result(
             **NAME,
@@ -124,6 +135,16 @@ def _difference(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> st
         if x.tobytes() != y.tobytes():
             return f"{path}: {int((x != y).sum())} of {x.size} numbers"
     return ""
+
+
+def _augment_ignores_key(setup: Setup, key: PRNGKeyArray) -> bool:
+    """Whether augment does something to a batch that does not depend on its key."""
+    augment = setup.task.augment
+    if augment is None:
+        return False
+    plain = _host(setup.batch)
+    drawn = [_host(augment(jax.random.fold_in(key, draw), *setup.batch)) for draw in range(3)]
+    return bool(_difference(plain, drawn[0])) and not any(_difference(drawn[0], other) for other in drawn[1:])
 
 
 def _same_draw_every_step(setup: Setup, key: PRNGKeyArray) -> bool:

@@ -1,0 +1,129 @@
+"""Report: what it says of its results, raising, and saving."""
+
+import os
+import pickle
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from jaxrecipe.report.result import RecipeFailed, Report, Result, Status
+from tests.report import made_up
+
+
+def one(status: Status) -> Report:
+    return Report(task="t", results=(Result(name="check", stage="data", status=status, finding="Found."),))
+
+
+@pytest.mark.parametrize("status", list(Status))
+def test_ok_unless_failed_or_crashed(status: Status) -> None:
+    report = one(status)
+    bad = status in (Status.FAIL, Status.CRASHED)
+    assert report.ok is not bad
+    assert len(report.failed) == int(bad)
+    if bad:
+        with pytest.raises(RecipeFailed):
+            report.raise_if_failed()
+    else:
+        report.raise_if_failed()
+
+
+def test_counts_and_names() -> None:
+    report = made_up.report()
+    assert report.counts == {s: 2 if s is Status.PASS else 1 for s in Status}
+    assert list(report.by_name) == [result.name for result in report.results]
+    assert report.by_name["loss_at_init"].measured["loss"] == 2.3146
+    assert [result.name for result in report.failed] == ["chart_dependencies", "overfit_one_batch"]
+
+
+def test_message_lists_every_failure_with_finding_numbers_and_hint() -> None:
+    report = made_up.report()
+    with pytest.raises(RecipeFailed) as caught:
+        report.raise_if_failed()
+    message = str(caught.value)
+    assert "2 of 7 checks failed" in message
+    for result in report.failed:
+        assert result.name in message
+        assert result.finding in message
+        assert result.hint in message
+    assert "largest_leak: measured 0.6, expected 0.0" in message
+    assert "look_at_batch" not in message
+    assert caught.value.report is report
+
+
+def test_exception_survives_another_process() -> None:
+    error = RecipeFailed(one(Status.FAIL))
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+def test_repr_is_short() -> None:
+    assert len(repr(made_up.report())) < 200
+
+
+@pytest.mark.parametrize(("name", "start"), [("r.html", "<!doctype html>"), ("r.json", "{"), ("R.TXT", "digits ConvNet")])
+def test_save_by_suffix(tmp_path: Path, name: str, start: str) -> None:
+    made_up.report().save(tmp_path / name)
+    assert (tmp_path / name).read_text(encoding="utf-8").startswith(start)
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_save_takes_a_string_and_replaces_what_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "r.txt"
+    path.write_text("old " * 100_000)
+    one(Status.PASS).save(str(path))
+    assert "old" not in path.read_text(encoding="utf-8")
+
+
+def test_saved_files_have_the_usual_permissions(tmp_path: Path) -> None:
+    (tmp_path / "plain").write_text("")
+    one(Status.PASS).save(tmp_path / "r.txt")
+    assert stat.S_IMODE((tmp_path / "r.txt").stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
+
+
+@pytest.mark.parametrize("name", ["r.pdf", "r", "html", "r.html.gz"])
+def test_another_suffix_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=r"must be one of \.html, \.json, \.txt"):
+        one(Status.PASS).save(tmp_path / name)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_missing_directory_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nowhere is not an existing directory; create it first"):
+        one(Status.PASS).save(tmp_path / "nowhere" / "r.json")
+
+
+def test_a_directory_as_target_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "r.json").mkdir()
+    with pytest.raises(IsADirectoryError, match="give the name of a file"):
+        one(Status.PASS).save(tmp_path / "r.json")
+
+
+def test_a_failed_write_says_where_and_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "r.txt"
+    path.write_text("old")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"cannot save .*r\.txt.*No space left"):
+        one(Status.PASS).save(path)
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["r.txt"]
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="the superuser may write anywhere")
+def test_a_read_only_directory_is_named(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(PermissionError, match="cannot save"):
+        one(Status.PASS).save(tmp_path / "r.txt")
+
+
+@pytest.mark.parametrize("suffix", [".html", ".json", ".txt"])
+def test_lone_surrogates_can_be_saved(tmp_path: Path, suffix: str) -> None:
+    report = replace(one(Status.PASS), task="name \udc80")
+    report.save(tmp_path / f"r{suffix}")
+    text = (tmp_path / f"r{suffix}").read_text(encoding="utf-8")
+    if suffix == ".json":
+        assert Report.from_json(text).task == report.task

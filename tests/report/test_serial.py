@@ -1,0 +1,133 @@
+"""JSON: strict, and nothing is lost on the way there and back."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from jaxrecipe.report.result import Curve, Matrix, Report, Result, Status, Table
+from tests.report import made_up
+
+
+def same(a: Any, b: Any) -> bool:
+    """Equal in every bit that counts; lists and tuples are both sequences."""
+    if isinstance(a, np.ndarray):
+        return isinstance(b, np.ndarray) and a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+    if is_dataclass(a):
+        return type(a) is type(b) and all(same(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))
+    if isinstance(a, Mapping):
+        return list(a) == list(b) and all(same(a[name], b[name]) for name in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+    if isinstance(a, float):
+        return isinstance(b, float) and (a == b or (math.isnan(a) and math.isnan(b))) and math.copysign(1, a) == math.copysign(1, b)
+    return type(a) is type(b) and a == b
+
+
+def strict(text: str) -> Any:
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def holding(**parts: Any) -> Report:
+    return Report(task="t", results=(Result(name="c", stage="s", status=Status.WARN, finding="f", **parts),))
+
+
+@pytest.mark.parametrize("report", [made_up.report(), made_up.evil_report(), Report(task="", results=())], ids=["all", "evil", "empty"])
+def test_there_and_back(report: Report) -> None:
+    text = report.to_json()
+    strict(text)
+    back = Report.from_json(text)
+    assert same(report, back)
+    assert back.to_json() == text
+
+
+ARRAYS = hnp.arrays(
+    dtype=st.sampled_from(["float16", "float32", "float64", "int8", "uint8", "int64", "uint64", "bool"]),
+    shape=hnp.array_shapes(min_dims=2, max_dims=2, min_side=0, max_side=5),
+)
+
+
+@settings(deadline=None, max_examples=25)
+@given(ARRAYS)
+def test_any_array(values: np.ndarray) -> None:
+    # A NaN keeps being one; which of its many bit patterns it has is no value.
+    values = np.where(np.isnan(values), np.array(np.nan, values.dtype), values) if values.dtype.kind == "f" else values
+    report = holding(evidence=(Matrix(title="m", values=values),))
+    strict(report.to_json())
+    assert same(report, Report.from_json(report.to_json()))
+
+
+SCALARS = st.one_of(st.floats(), st.integers(), st.text(), st.booleans())
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.dictionaries(st.text().filter(lambda name: name != "$type"), SCALARS))
+def test_any_scalar(measured: dict[str, Any]) -> None:
+    report = holding(measured=measured)
+    assert same(report, Report.from_json(report.to_json()))
+
+
+@pytest.mark.parametrize("measured", [{"float": "nan"}, {"dtype": "f", "shape": "s", "values": 1}, {"kind": "Curve"}, {"a": "nan"}])
+def test_names_that_look_like_the_format(measured: dict[str, Any]) -> None:
+    report = holding(measured=measured)
+    assert same(report, Report.from_json(report.to_json()))
+
+
+def test_the_one_name_that_cannot_be_held_is_refused() -> None:
+    with pytest.raises(ValueError, match="rename it"):
+        holding(measured={"$type": 1}).to_json()
+
+
+def test_large_arrays_and_other_byte_orders() -> None:
+    values = np.random.default_rng(0).normal(size=(90, 80)).astype(">f4")
+    back = Report.from_json(holding(evidence=(Matrix(title="m", values=values),)).to_json()).results[0].evidence[0]
+    assert isinstance(back, Matrix)
+    np.testing.assert_array_equal(back.values, values)
+    assert back.values.dtype == np.float32
+
+
+def test_values_from_numpy_and_jax_become_plain() -> None:
+    curve = Curve(title="c", x=np.arange(2), series={"y": np.ones(2, ml_dtypes.bfloat16)})
+    table = Table(title="t", columns=("a",), rows=[(np.float32(0.5),), (np.int64(3),), (np.float64("nan"),)])  # type: ignore[list-item]
+    evidence = Report.from_json(holding(evidence=(curve, table)).to_json()).results[0].evidence
+    assert isinstance(evidence[0], Curve)
+    assert evidence[0].series["y"].dtype == np.float32
+    assert isinstance(evidence[1], Table)
+    assert [row[0] for row in evidence[1].rows[:2]] == [0.5, 3]
+
+
+def test_other_programs_can_read_it() -> None:
+    document = strict(made_up.report().to_json())
+    assert document["ok"] is False
+    assert document["results"][2]["measured"] == {"loss": 2.3146}
+    assert document["results"][2]["evidence"][0]["series"]["real inputs"]["values"][0] == pytest.approx(2.3)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"format": 99}',
+        '{"format": 1}',
+        '{"format": 1, "task": "t", "results": [{"name": "n"}]}',
+        Report(task="t", results=()).to_json().replace('"t"', '{"$type": "os.system"}'),
+        Report(task="t", results=()).to_json().replace('"t"', '{"$type": "array", "dtype": "object", "shape": [1], "values": [1]}'),
+        Report(task="t", results=()).to_json().replace('"t"', '{"$type": "array", "dtype": "int8", "shape": [9], "base64": "AA=="}'),
+    ],
+)
+def test_what_is_no_report_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011  (also json's own error, whose words are not ours)
+        Report.from_json(text)

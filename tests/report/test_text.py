@@ -1,0 +1,148 @@
+"""The text report: everything that matters is said, within the width, and nothing can disturb the terminal."""
+
+import io
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from jaxrecipe.report.result import Curve, Evidence, Matrix, Report, Result, Status, Table
+from jaxrecipe.report.sketch import sketch, sparkline
+from jaxrecipe.report.text import plain
+from tests.report import made_up
+
+ALL_EVIDENCE = [*made_up.curves(), *made_up.histograms(), *made_up.matrices(), *made_up.images(), *made_up.tables()]
+
+
+def drawn(evidence: Evidence, **options: bool) -> str:
+    console = Console(file=io.StringIO(), width=90, color_system=None)
+    console.print(sketch(evidence, width=90, **options))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def words(text: str) -> str:
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 200])
+def test_every_status_finding_and_hint_is_there(width: int) -> None:
+    text = plain(made_up.report(), width=width)
+    for result in made_up.results():
+        line = next(line for line in text.splitlines() if f" {result.name} " in line)
+        assert result.status in line
+        assert line.count(result.finding.split()[0])
+        if result.status is not Status.PASS and result.hint:
+            assert words(result.hint) in words(text)
+    assert max(cell_len(line) for line in text.splitlines()) <= width
+
+
+@pytest.mark.parametrize("width", [1, 40, 80])
+@pytest.mark.parametrize("report", [made_up.report(), made_up.evil_report()], ids=["all", "evil"])
+def test_no_line_is_wider_than_asked(report: Report, width: int) -> None:
+    assert max(cell_len(line) for line in plain(report, width=width).splitlines()) <= max(width, 40)
+
+
+def test_printing_is_plain() -> None:
+    text = str(made_up.report())
+    assert text == plain(made_up.report())
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", text)
+    assert not any(line != line.rstrip() for line in text.splitlines())
+
+
+def test_plain_whatever_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = plain(made_up.report(), width=90)
+    for name, value in {"FORCE_COLOR": "1", "COLUMNS": "33", "TTY_COMPATIBLE": "1"}.items():
+        monkeypatch.setenv(name, value)
+    assert plain(made_up.report(), width=90) == before
+
+
+def test_colours_on_a_terminal() -> None:
+    console = Console(file=io.StringIO(), width=100, force_terminal=True, color_system="truecolor")
+    console.print(made_up.report())
+    assert isinstance(console.file, io.StringIO)
+    coloured = console.file.getvalue()
+    assert "\x1b[1;31m✗ FAIL" in coloured
+    uncoloured = "\n".join(line.rstrip() for line in re.sub(r"\x1b\[[0-9;]*m", "", coloured).splitlines())
+    assert uncoloured == plain(made_up.report(), width=100)
+
+
+def test_user_text_cannot_steer_the_terminal() -> None:
+    text = str(made_up.evil_report())
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f\u202e\ud800-\udfff]", text)
+    assert "[bold]" in str(Report(task="[bold]not markup[/bold]", results=()))
+
+
+def test_numbers_beside_what_was_expected() -> None:
+    text = plain(made_up.report())
+    assert re.search(r"largest_leak +0\.6 +expected 0$", text, re.MULTILINE)
+    assert re.search(r"worst +NaN +expected finite$", text, re.MULTILINE)
+    assert "loss 2.315 (expected 2.303)" in words(text)
+
+
+def test_closing_line() -> None:
+    end = words(plain(made_up.report())[-400:])
+    assert "✗ 1 failed ⚡ 1 crashed ! 1 warned ≈ 1 failed as expected ✓ 2 passed – 1 skipped" in end
+    assert "1 min 26 s · 12 programs compiled · seed 3" in end
+    assert made_up.report().notes[0] in end
+
+
+def test_a_report_without_checks_says_so() -> None:
+    assert "No check was run." in plain(Report(task="t", results=()))
+
+
+def test_passing_checks_take_one_line_without_evidence() -> None:
+    passed = [replace(result, status=Status.PASS) for result in made_up.results()]
+    text = plain(Report(task="t", results=tuple(passed)), width=160)
+    assert "Who depends on whom" not in text
+    assert len(text.splitlines()) < 22
+
+
+def test_unfinished_stages_are_counted_without_the_skipped() -> None:
+    assert re.search(r"skeleton ─+ 1 of 3 passed", plain(made_up.report()))
+
+
+@pytest.mark.parametrize("evidence", ALL_EVIDENCE, ids=lambda e: e.title)
+def test_every_evidence_can_be_sketched(evidence: Evidence) -> None:
+    text = drawn(evidence)
+    assert evidence.title in text
+    assert len(text.splitlines()) > 1
+
+
+def test_a_sparkline_rises_with_the_values_and_marks_holes() -> None:
+    assert sparkline(np.linspace(0, 1, 8), 8, low=0.0, high=1.0) == "▁▂▃▄▅▆▇█"
+    assert sparkline(np.array([0.0, np.nan, 1.0, np.inf]), 8, low=0.0, high=1.0) == "▁×█×"
+    assert sparkline(np.linspace(0, 1, 800), 8, low=0.0, high=1.0) == "▁▂▃▄▅▆▇█"
+
+
+def test_series_share_one_scale() -> None:
+    text = drawn(Curve(title="t", x=np.arange(3), series={"low": np.zeros(3), "high": np.ones(3)}, levels={"far": 2.0}))
+    assert "▁▁▁" in text
+    assert "▅▅▅" in text
+
+
+def test_one_leak_among_many_cells_can_be_seen() -> None:
+    values = np.zeros((400, 400))
+    clean = drawn(Matrix(title="m", values=values))
+    values[399, 0] = 1.0
+    leaky = drawn(Matrix(title="m", values=values))
+    assert "█" not in clean
+    assert leaky.splitlines()[16].startswith("  ▏██")
+
+
+def test_long_tables_say_what_they_leave_out() -> None:
+    table = Table(title="t", columns=("i", "j"), rows=[(f"row{i}", i) for i in range(12)])
+    assert "row4" in drawn(table)
+    assert "row5" not in drawn(table)
+    assert "… 7 more rows" in drawn(table)
+    assert "row11" in drawn(table, last_rows=True)
+
+
+def test_of_a_traceback_the_end_is_shown() -> None:
+    crash = Result(name="c", stage="s", status=Status.CRASHED, finding="f", evidence=(made_up.traceback(),))
+    text = plain(Report(task="t", results=(crash,)))
+    assert "ValueError: <boom>" in text
+    assert "Traceback (most recent" not in text

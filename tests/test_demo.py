@@ -1,0 +1,166 @@
+"""The demonstration: the healthy set-up learns and is clean under every check, and each planted bug is caught."""
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from jaxrecipe import trees
+from jaxrecipe.demo.bugs import BUGS, Bug, find_bug
+from jaxrecipe.demo.digits import EPOCHS, digits_task, scale, shift
+from jaxrecipe.demo.loops import plain_loop
+from jaxrecipe.recipe import RECIPE, check
+from jaxrecipe.report.result import Status
+from jaxrecipe.setup import make_setup
+from jaxrecipe.testing import recipe_tests
+from jaxrecipe.training.loop import fit
+
+EXISTING = {one.__name__ for one in RECIPE}
+# Words of which at least one must stand in the finding or hint of a check that failed: it names the bug.
+NAMED = {
+    "reshape_for_transpose": ("reshape", "transpose"),
+    "softmax_twice": ("softmax applied twice",),
+    "relu_on_logits": ("ReLU", "relu"),
+    "batch_mean_leaks": ("mean", "statistic of the batch"),
+    "dropout_at_eval": ("dropout", "Dropout"),
+    "batch_statistics_thrown_away": ("statistic",),
+    "wrong_final_bias": ("bias",),
+    "zero_init": ("zero", "dead", "same output"),
+    "unseeded": ("unseeded",),
+    "sign_flipped": ("sign",),
+    "labels_shuffled": ("shuffled",),
+    "test_labels_off_by_one": ("label map", "label"),
+    "test_in_train": ("train",),
+    "label_in_a_pixel": ("label",),
+    "double_scaling": ("scale", "scaled", "divided"),
+    "frozen_layer": ("frozen", "Conv_0"),
+    "learning_rate_100_times_too_small": ("learning rate",),
+    "same_key_every_step": ("same key", "same draw", "key"),
+    "updates_thrown_away": ("thrown away",),
+    "last_batch_dropped": ("last batch", "dropped", "left out"),
+}
+CATCHABLE = [bug for bug in BUGS if EXISTING & set(bug.caught_by)]
+
+# Healthy means no WARN either: a RecipeWarning is an error in these tests.
+test_the_healthy_setup_is_clean_under_every_check = pytest.mark.slow(recipe_tests(digits_task))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bug", CATCHABLE, ids=lambda bug: bug.name)
+def test_each_bug_is_caught_by_a_check_that_names_it(bug: Bug) -> None:
+    report = check(bug.plant(digits_task()), only=EXISTING & set(bug.caught_by))
+    assert not [result.finding for result in report.results if result.status is Status.CRASHED]
+    caught = [result for result in report.results if result.status is Status.FAIL]
+    assert caught, f"{bug.name} was not caught: {[(result.name, result.finding) for result in report.results]}"
+    told = " ".join(f"{result.finding} {result.hint}" for result in caught)
+    assert any(word in told for word in NAMED[bug.name]), told
+
+
+@pytest.mark.slow
+def test_the_healthy_setup_learns() -> None:
+    trained = fit(digits_task(), epochs=EPOCHS)
+    assert trained.evaluation is not None
+    accuracy = trained.evaluation["accuracy"]
+    assert accuracy.n == 359
+    assert accuracy.value >= 0.97
+    assert accuracy.low < accuracy.value < accuracy.high
+    assert accuracy.method == "wilson"
+
+
+def test_the_data_are_the_real_digits_split_by_the_seed() -> None:
+    from sklearn.datasets import load_digits
+
+    task, other = digits_task(), digits_task(seed=1)
+    both = np.concatenate([task.train[0], task.test[0]])[..., 0].reshape(-1, 64)
+    real = load_digits().data.astype(np.uint8)
+    assert np.array_equal(both[np.lexsort(both.T)], real[np.lexsort(real.T)])
+    assert not np.array_equal(task.test[0], other.test[0])
+
+
+def test_prepare_and_augment() -> None:
+    task = digits_task()
+    images, labels = (leaf[:32] for leaf in task.train)
+    scaled, same = scale(jax.numpy.asarray(images), jax.numpy.asarray(labels))
+    assert np.array_equal(np.asarray(scaled), images.astype(np.float32) / 16)
+    assert np.array_equal(same, labels)
+    moved, same = shift(jax.random.key(0), scaled, same)
+    assert np.array_equal(same, labels)
+    padded = np.pad(np.asarray(scaled), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    for image, around in zip(np.asarray(moved), padded, strict=True):
+        windows = [around[top : top + 8, left : left + 8] for top in range(3) for left in range(3)]
+        assert any(np.array_equal(image, window) for window in windows)
+
+
+def test_the_list_of_bugs() -> None:
+    names = [bug.name for bug in BUGS]
+    assert len(names) == len(set(names)) >= 10
+    assert set(NAMED) == set(names)
+    assert all(bug.breaks.endswith(".") and bug.caught_by for bug in BUGS)
+    assert find_bug("softmax-twice") is find_bug("softmax_twice")
+    with pytest.raises(ValueError, match=r"no bug is called 'nothing'.*softmax_twice"):
+        find_bug("nothing")
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
+def test_planting_leaves_the_healthy_task_as_it_was(bug: Bug) -> None:
+    task = digits_task()
+    before = jax.tree.map(np.copy, (task.train, task.test))
+    fields = dict(vars(task))
+    planted = bug.plant(task)
+    assert planted is not task
+    assert vars(task) == fields
+    assert jax.tree.all(jax.tree.map(np.array_equal, before, (task.train, task.test)))
+    changed = [name for name, value in vars(planted).items() if value is not fields[name]]
+    assert len(changed) == 1 or set(changed) == {"train", "test"}, "one change to the set-up"
+
+
+def test_reshape_for_transpose_mixes_the_rows_of_images() -> None:
+    """By a loop: what the first image becomes is the first row of eight images."""
+    task = digits_task()
+    images = np.asarray(task.train[0][:16], np.float32)
+    seen: list[np.ndarray] = []
+    spy = task.replace(
+        model=task.model.__class__(
+            init=task.model.init,
+            apply=lambda params, state, inputs, *, train, key: (seen.append(np.asarray(inputs)), state),
+        )
+    )
+    find_bug("reshape_for_transpose").plant(spy).model.apply({}, {}, jax.numpy.asarray(images), train=False, key=None)
+    flat = [images[i, row] for row in range(8) for i in range(16)]
+    assert np.array_equal(seen[0][0], np.stack(flat[:8]))
+
+
+def test_the_plain_loop_takes_the_steps_of_the_library() -> None:
+    """Two independent programs for one set-up: equal parameters after three steps (healthy), none moved (the bug)."""
+    task = digits_task()
+    ours, theirs = make_setup(task), make_setup(task.replace(loop=plain_loop(task)))
+    thrown = make_setup(find_bug("updates_thrown_away").plant(task))
+    params, model_state = ours.variables
+    states = [ours.fresh_state()]
+    for _ in (theirs, thrown):
+        own = jax.tree.map(jax.numpy.array, {"params": params, "model_state": model_state})
+        states.append({**own, "opt_state": task.optimizer.init(own["params"])})
+    for step in range(3):
+        batch, key = ours.training_batch(step), jax.random.key(step)
+        states = [
+            setup.step(state, *batch, key)[0] for setup, state in zip((ours, theirs, thrown), states, strict=True)
+        ]
+    left, right, still = (s.loop.variables(state)[0] for s, state in zip((ours, theirs, thrown), states, strict=True))
+    assert float(trees.global_norm(jax.tree.map(lambda a, b: a - b, left, right))) < 1e-4
+    assert float(trees.global_norm(jax.tree.map(lambda a, b: a - b, left, params))) > 1e-2
+    assert jax.tree.all(jax.tree.map(np.array_equal, still, params))
+
+
+def test_evaluating_without_the_last_batch_misses_examples() -> None:
+    task = digits_task()
+    healthy, broken = plain_loop(task), find_bug("last_batch_dropped").plant(task).loop
+    assert healthy.evaluate is not None
+    assert broken is not None
+    assert broken.evaluate is not None
+    state = healthy.init(jax.random.key(0))
+    inputs, labels = scale(*(jax.numpy.asarray(leaf[:100]) for leaf in task.test))
+    outputs, _ = task.model.apply(state["params"], state["model_state"], inputs, train=False, key=None)
+    losses = np.asarray(optax.softmax_cross_entropy_with_integer_labels(outputs, labels), np.float64)
+    for size in (1, 7, 100):
+        assert healthy.evaluate(state, inputs, labels, size)["loss"] == pytest.approx(losses.mean(), rel=1e-5)
+    assert broken.evaluate(state, inputs, labels, 64)["loss"] == pytest.approx(losses[:64].mean(), rel=1e-5)
