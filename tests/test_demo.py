@@ -1,5 +1,7 @@
 """The demonstration: the healthy set-up learns and is clean under every check, and each planted bug is caught."""
 
+from collections.abc import Iterator
+
 import jax
 import numpy as np
 import optax
@@ -40,6 +42,14 @@ NAMED = {
     "last_batch_dropped": ("last batch", "dropped", "left out"),
 }
 CATCHABLE = [bug for bug in BUGS if EXISTING & set(bug.caught_by)]
+
+
+@pytest.fixture(autouse=True)
+def promotion_as_users_have_it() -> Iterator[None]:
+    """optax mixes floats and counters, and a loop written by hand does not guard it."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
 
 # Healthy means no WARN either: a RecipeWarning is an error in these tests.
 test_the_healthy_setup_is_clean_under_every_check = pytest.mark.slow(recipe_tests(digits_task))
