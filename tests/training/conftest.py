@@ -56,7 +56,7 @@ def scale(inputs: Any, targets: Any) -> tuple[Any, Any]:
 
 
 def jitter(key: Any, inputs: Any, targets: Any) -> tuple[Any, Any]:
-    return inputs + 0.05 * jax.random.normal(key, inputs.shape), targets
+    return inputs + 0.1 * jax.random.uniform(key, inputs.shape), targets
 
 
 def the_task(*, noisy: bool = True, size: int = 50, **changes: Any) -> Task:

@@ -24,7 +24,7 @@ def main() -> None:
     spec.loader.exec_module(module)
     task = module.the_task()
     done = fit(task, steps=int(steps), checkpoints=directory, save_every=3, write=write)
-    print(done.resumed_from)
+    sys.stdout.write(str(done.resumed_from))
 
 
 if __name__ == "__main__":

@@ -19,9 +19,10 @@ STEPS = 17  # two epochs of seven steps, and three more
 def last(task: Any, state: Any, **options: Any) -> tuple[Any, dict[str, np.ndarray]]:
     """The final state, and the metrics of all steps one after the other."""
     collected: list[Any] = []
-    for state, metrics in train_steps(task, state, **options):
+    final = state
+    for final, metrics in train_steps(task, state, **options):  # noqa: B007
         collected.append(jax.device_get(metrics))
-    return state, {name: np.concatenate([metrics[name] for metrics in collected]) for name in collected[0]}
+    return final, {name: np.concatenate([metrics[name] for metrics in collected]) for name in collected[0]}
 
 
 def by_hand(task: Any, state: Any, steps: int, seed: int) -> tuple[Any, list[float]]:
