@@ -5,7 +5,9 @@ from jaxrecipe.checks.skeleton.fix_random_seed import fix_random_seed
 from jaxrecipe.checks.skeleton.init_well import init_well
 from jaxrecipe.checks.skeleton.input_independent_baseline import input_independent_baseline
 from jaxrecipe.checks.skeleton.loss_at_init import loss_at_init
+from jaxrecipe.checks.skeleton.mode_consistency import mode_consistency
 from jaxrecipe.checks.skeleton.overfit_one_batch import overfit_one_batch
+from jaxrecipe.checks.skeleton.updates import updates
 from jaxrecipe.checks.skeleton.visualize_just_before_the_net import visualize_just_before_the_net
 
 CHECKS = (
@@ -16,4 +18,6 @@ CHECKS = (
     overfit_one_batch,
     visualize_just_before_the_net,
     chart_dependencies,
+    updates,
+    mode_consistency,
 )
