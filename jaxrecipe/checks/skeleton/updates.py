@@ -110,7 +110,7 @@ TWINS = "All units of a layer have the same weights and the same gradient ({name
 
 
 def _judge(
-    rows: dict[str, Row], declared: set[str], measured: dict[str, float], small: float, large: float, dead_share: float
+    rows: dict[str, Row], declared: set[str], measured: dict[str, Any], small: float, large: float, dead_share: float
 ) -> tuple[Status, str, str]:
     """The most certain problem first."""
     free = {path: row for path, row in rows.items() if path not in declared}
