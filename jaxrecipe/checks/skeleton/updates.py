@@ -1,6 +1,7 @@
 """Updates: every parameter that should learn gets a gradient and moves, by a sensible amount, and no other does."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
