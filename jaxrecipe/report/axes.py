@@ -1,6 +1,7 @@
 """The frame of a chart as SVG: scales, round ticks, grid lines, labels."""
 
 import math
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,7 +46,7 @@ class Scale:
 def x_scale(values: Float[np.ndarray, "points"]) -> Scale:
     """A scale over the width of a chart."""
     low, high = _widened(finite_range(values) or (0.0, 1.0), share=0.0)
-    return Scale(low=low, high=high, start=LEFT, end=WIDTH - RIGHT)
+    return Scale(low=low, high=high, start=float(LEFT), end=float(WIDTH - RIGHT))
 
 
 def y_scale(values: Float[np.ndarray, "points"], *, log: bool = False, share: float = 0.06) -> Scale:
@@ -53,10 +54,10 @@ def y_scale(values: Float[np.ndarray, "points"], *, log: bool = False, share: fl
     if log:
         low, high = finite_range(values[values > 0]) or (0.1, 1.0)
         room = max((high / low if low > high / _LARGEST else _LARGEST) ** share, 1.1)
-        low, high = max(low / room, 5e-324), min(high * room, _LARGEST * 1e8)
+        low, high = max(low / room, 5e-324), min(high * room, sys.float_info.max)
     else:
         low, high = _widened(finite_range(values) or (0.0, 1.0), share=share)
-    return Scale(low=low, high=high, start=HEIGHT - BOTTOM, end=TOP, log=log)
+    return Scale(low=low, high=high, start=float(HEIGHT - BOTTOM), end=float(TOP), log=log)
 
 
 def linear_ticks(low: float, high: float, about: int = 5) -> list[float]:

@@ -46,7 +46,7 @@ def heatmap(matrix: Matrix) -> Markup:
     columns = _names(matrix.column_names, few.shape[1], steps[1])
     width, height = _cell_size(*few.shape)
     named = any(matrix.row_names) and height >= _ROOM_FOR_NAMES
-    left = 30 + (_LETTER * max(len(name) for name in rows) if named else 26)
+    left = 30.0 + (_LETTER * max(len(name) for name in rows) if named else 26)
     return join([_svg(matrix, few, rows, columns, (width, height), left), *_notes(values, steps)])
 
 
@@ -148,7 +148,7 @@ def _spaced(size: float, count: int, room: float) -> range:
 
 
 def _row_names(names: list[str], height: float, left: float, top: float) -> Markup:
-    chosen = _spaced(height, len(names), _ROOM_FOR_NAMES + 2 if len(names) < 40 else 44)
+    chosen = _spaced(height, len(names), _ROOM_FOR_NAMES + 2 if len(names) < 40 else 44.0)
     return join(
         element(
             "text", names[i], class_="tick", x=left - 6, y=f"{top + (i + 0.5) * height + 3.6:.1f}", text_anchor="end"

@@ -31,7 +31,9 @@ def seconds(value: float) -> str:
         return number(value)
     if value < 0.9995:
         return f"{value * 1000:.0f} ms"
-    return f"{value:.1f} s" if value < 60 else f"{int(value) // 60} min {int(value) % 60:02d} s"
+    if value < 59.95:
+        return f"{value:.1f} s"
+    return f"{round(value) // 60} min {round(value) % 60:02d} s"
 
 
 def plural(count: int, noun: str) -> str:

@@ -61,7 +61,9 @@ def test_repr_is_short() -> None:
     assert len(repr(made_up.report())) < 200
 
 
-@pytest.mark.parametrize(("name", "start"), [("r.html", "<!doctype html>"), ("r.json", "{"), ("R.TXT", "digits ConvNet")])
+@pytest.mark.parametrize(
+    ("name", "start"), [("r.html", "<!doctype html>"), ("r.json", "{"), ("R.TXT", "digits ConvNet")]
+)
 def test_save_by_suffix(tmp_path: Path, name: str, start: str) -> None:
     made_up.report().save(tmp_path / name)
     assert (tmp_path / name).read_text(encoding="utf-8").startswith(start)

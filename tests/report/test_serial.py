@@ -28,7 +28,11 @@ def same(a: Any, b: Any) -> bool:
     if isinstance(a, list | tuple):
         return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
     if isinstance(a, float):
-        return isinstance(b, float) and (a == b or (math.isnan(a) and math.isnan(b))) and math.copysign(1, a) == math.copysign(1, b)
+        return (
+            isinstance(b, float)
+            and (a == b or (math.isnan(a) and math.isnan(b)))
+            and math.copysign(1, a) == math.copysign(1, b)
+        )
     return type(a) is type(b) and a == b
 
 
@@ -43,7 +47,9 @@ def holding(**parts: Any) -> Report:
     return Report(task="t", results=(Result(name="c", stage="s", status=Status.WARN, finding="f", **parts),))
 
 
-@pytest.mark.parametrize("report", [made_up.report(), made_up.evil_report(), Report(task="", results=())], ids=["all", "evil", "empty"])
+@pytest.mark.parametrize(
+    "report", [made_up.report(), made_up.evil_report(), Report(task="", results=())], ids=["all", "evil", "empty"]
+)
 def test_there_and_back(report: Report) -> None:
     text = report.to_json()
     strict(text)
@@ -78,7 +84,9 @@ def test_any_scalar(measured: dict[str, Any]) -> None:
     assert same(report, Report.from_json(report.to_json()))
 
 
-@pytest.mark.parametrize("measured", [{"float": "nan"}, {"dtype": "f", "shape": "s", "values": 1}, {"kind": "Curve"}, {"a": "nan"}])
+@pytest.mark.parametrize(
+    "measured", [{"float": "nan"}, {"dtype": "f", "shape": "s", "values": 1}, {"kind": "Curve"}, {"a": "nan"}]
+)
 def test_names_that_look_like_the_format(measured: dict[str, Any]) -> None:
     report = holding(measured=measured)
     assert same(report, Report.from_json(report.to_json()))
@@ -97,14 +105,15 @@ def test_large_arrays_and_other_byte_orders() -> None:
     assert back.values.dtype == np.float32
 
 
-def test_values_from_numpy_and_jax_become_plain() -> None:
-    curve = Curve(title="c", x=np.arange(2), series={"y": np.ones(2, ml_dtypes.bfloat16)})
-    table = Table(title="t", columns=("a",), rows=[(np.float32(0.5),), (np.int64(3),), (np.float64("nan"),)])  # type: ignore[list-item]
+def test_values_of_foreign_dtypes_become_plain() -> None:
+    curve = Curve(title="c", x=np.arange(2), series={"y": np.array([1.5, 2.5], ml_dtypes.bfloat16)})
+    table = Table(title="t", columns=("a",), rows=[(np.float64(0.5),), (np.float64("inf"),)])
     evidence = Report.from_json(holding(evidence=(curve, table)).to_json()).results[0].evidence
     assert isinstance(evidence[0], Curve)
     assert evidence[0].series["y"].dtype == np.float32
+    assert evidence[0].series["y"].tolist() == [1.5, 2.5]
     assert isinstance(evidence[1], Table)
-    assert [row[0] for row in evidence[1].rows[:2]] == [0.5, 3]
+    assert evidence[1].rows == ((0.5,), (math.inf,))
 
 
 def test_other_programs_can_read_it() -> None:
@@ -124,8 +133,12 @@ def test_other_programs_can_read_it() -> None:
         '{"format": 1}',
         '{"format": 1, "task": "t", "results": [{"name": "n"}]}',
         Report(task="t", results=()).to_json().replace('"t"', '{"$type": "os.system"}'),
-        Report(task="t", results=()).to_json().replace('"t"', '{"$type": "array", "dtype": "object", "shape": [1], "values": [1]}'),
-        Report(task="t", results=()).to_json().replace('"t"', '{"$type": "array", "dtype": "int8", "shape": [9], "base64": "AA=="}'),
+        Report(task="t", results=())
+        .to_json()
+        .replace('"t"', '{"$type": "array", "dtype": "object", "shape": [1], "values": [1]}'),
+        Report(task="t", results=())
+        .to_json()
+        .replace('"t"', '{"$type": "array", "dtype": "int8", "shape": [9], "base64": "AA=="}'),
     ],
 )
 def test_what_is_no_report_is_refused(text: str) -> None:

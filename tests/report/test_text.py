@@ -86,7 +86,7 @@ def test_numbers_beside_what_was_expected() -> None:
 def test_closing_line() -> None:
     end = words(plain(made_up.report())[-400:])
     assert "✗ 1 failed ⚡ 1 crashed ! 1 warned ≈ 1 failed as expected ✓ 2 passed – 1 skipped" in end
-    assert "1 min 26 s · 12 programs compiled · seed 3" in end
+    assert "1 min 27 s · 12 programs compiled · seed 3" in end
     assert made_up.report().notes[0] in end
 
 
