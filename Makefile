@@ -1,10 +1,12 @@
 # `make demo` and `make test` work from a bare Python 3.11 or later with pip: each makes the virtual environment if need be.
-PYTHON ?= python3
+PYTHON ?= $(shell command -v python3.11 || command -v python3 || command -v python)
+# Exact versions for Python 3.11; `make CONSTRAINTS= test` takes the newest that fit another one.
+CONSTRAINTS ?= constraints.txt
 VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: help demo test test-quick lint format digits import-cost clean
+.PHONY: help demo test test-quick lint format digits import-cost constraints clean
 
 help:
 	@echo "make demo         the whole recipe on real handwritten digits, then training and exact test accuracy"
@@ -19,10 +21,10 @@ help:
 demo: $(VENV)/.demo
 	$(BIN)/jaxrecipe demo
 
-test: $(VENV)/.dev
+test: $(VENV)/.test
 	$(BIN)/pytest -n $(WORKERS)
 
-test-quick: $(VENV)/.dev
+test-quick: $(VENV)/.test
 	$(BIN)/pytest -n $(WORKERS) -m "not slow"
 
 lint: $(VENV)/.dev
@@ -43,15 +45,26 @@ import-cost: $(VENV)/.demo
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
 
+# Afterwards constraints.txt holds what the environment has, without PyTorch, which only comparisons in experiments/ need.
+constraints: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet -e ".[dev,labels]"
+	$(BIN)/python -m pip freeze --exclude-editable | grep -E '^[A-Za-z0-9._-]+==[0-9][^ +]*$$' | grep -v '^torch==' > constraints.txt
+
 # A stamp for each set of packages: nothing is installed again until what is asked for changes.
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
+
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(INSTALL) -e .
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+$(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) -e ".[test]"
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) -e ".[dev]"
+	@touch $@ $(VENV)/.test $(VENV)/.demo
