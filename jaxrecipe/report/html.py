@@ -21,7 +21,7 @@ def page(report: Report) -> str:
     stages = by_stage(report)
     anchors = {id(result): f"check-{i}" for i, result in enumerate(report.results)}
     return Template(_file("template.html")).substitute(
-        title=element("title", f"{_verdict(report)} · {report.task}"),
+        title=element("title", f"{report.verdict} · {report.task}"),
         digest=digest,
         style=_file("style.css"),
         script=script,
@@ -55,19 +55,10 @@ def _file(name: str) -> str:
     return resources.files("jaxrecipe.report").joinpath("page", name).read_text(encoding="utf-8")
 
 
-def _verdict(report: Report) -> str:
-    """The report in three words."""
-    if not report.results:
-        return "No check was run"
-    if report.failed:
-        return f"{plural(len(report.failed), 'check')} failed"
-    if warned := report.counts[Status.WARN]:
-        return f"No check failed, {plural(warned, 'warning')}"
-    return "No check failed"
-
-
 def _header(report: Report) -> Markup:
-    kind = "fail" if report.failed else "warn" if report.counts[Status.WARN] else "pass"
+    worst = next(
+        (status for status in (Status.FAIL, Status.CRASHED, Status.WARN) if report.counts[status]), Status.PASS
+    )
     facts = [
         ("time", seconds(report.seconds)),
         ("programs compiled", number(report.programs)),
@@ -77,7 +68,7 @@ def _header(report: Report) -> Markup:
         "header",
         element("p", "jaxrecipe report", class_="kicker"),
         element("h1", report.task),
-        element("p", _verdict(report), class_=f"verdict {kind}"),
+        element("p", report.verdict, class_=f"verdict {worst.lower()}"),
         *(element("p", note, class_="remark") for note in report.notes),
         pairs([*facts, *report.versions.items()], "facts"),
     )

@@ -142,9 +142,8 @@ class RecipeFailed(Exception):  # noqa: N818  (it reads as what happened: the re
         self.report = report
 
     def __str__(self) -> str:
-        failed = self.report.failed
-        head = f"{self.report.task}: {len(failed)} of {len(self.report.results)} checks failed"
-        return "\n".join([head, *(_failure(result) for result in failed)])
+        head = f"{self.report.task}: {self.report.verdict} (of {len(self.report.results)})"
+        return "\n".join([head, *(_failure(result) for result in self.report.failed)])
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -188,6 +187,19 @@ class Report:
     def counts(self) -> dict[Status, int]:
         """How many results have each status; every status is there."""
         return {status: sum(result.status is status for result in self.results) for status in Status}
+
+    @property
+    def verdict(self) -> str:
+        """The report in a few words. A crashed check is called just that: it says nothing about the set-up."""
+        failed, crashed, warned = (self.counts[status] for status in (Status.FAIL, Status.CRASHED, Status.WARN))
+        if not self.results:
+            return "No check was run"
+        words = f"{failed or 'No'} {'checks' if failed > 1 else 'check'} failed"
+        if crashed:
+            words += f", {crashed} crashed"
+        elif warned and not failed:
+            words += f", {warned} {'warnings' if warned > 1 else 'warning'}"
+        return words
 
     def raise_if_failed(self) -> None:
         """Do nothing when `ok`.

@@ -31,7 +31,8 @@ OUTCOMES = {
 """Words for counts, worst first."""
 _DETAILED = (Status.WARN, Status.FAIL, Status.EXPECTED, Status.CRASHED)
 _NARROWEST = 40
-_LONGEST_NAME = 28
+_LONGEST_NAME = 30
+_STATUS_WIDTH, _TIME_WIDTH, _GAP = 10, 6, 2
 _INDENT = 4
 _MOST_EVIDENCE = 4
 
@@ -55,7 +56,7 @@ def render(report: Report, *, width: int = 100) -> RenderableType:
     for stage, results in by_stage(report).items():
         parts += [Text(""), _stage_heading(stage, results, width)]
         for i, result in enumerate(results):
-            parts.append(_line(result, name_width))
+            parts.append(_line(result, name_width, width))
             if result.status in _DETAILED:
                 below = int(i + 1 < len(results))
                 parts.append(Padding(_details(result, width - _INDENT), (0, 0, below, _INDENT)))
@@ -95,18 +96,20 @@ def _stage_heading(stage: str, results: list[Result], width: int) -> Text:
     return Text.assemble((name, "bold"), (rule, "bright_black"), (count, "bright_black"))
 
 
-def _line(result: Result, name_width: int) -> RenderableType:
-    """Status, name, finding and time of one check."""
+def _line(result: Result, name_width: int, width: int) -> RenderableType:
+    """Status, name, finding and time of one check; of one that passed also its numbers, where they fit beside the finding."""
     sign, style = STYLES[result.status]
     quiet = "dim" if result.status is Status.SKIP else ""
     finding = Text(clean(result.finding), style=quiet)
-    if result.status is Status.PASS and result.expected:
-        finding.append("  " + _compared(result), style="bright_black")
-    grid = Grid.grid(padding=(0, 2, 0, 0), expand=True)
-    grid.add_column(width=10, no_wrap=True)
+    room = width - _STATUS_WIDTH - name_width - _TIME_WIDTH - 3 * _GAP
+    numbers = Text("  " + _compared(result), style="bright_black")
+    if result.status is Status.PASS and result.expected and finding.cell_len + numbers.cell_len <= room:
+        finding.append_text(numbers)
+    grid = Grid.grid(padding=(0, _GAP, 0, 0), expand=True)
+    grid.add_column(width=_STATUS_WIDTH, no_wrap=True)
     grid.add_column(width=name_width, overflow="fold")
     grid.add_column(ratio=1, overflow="fold")
-    grid.add_column(justify="right", no_wrap=True, min_width=6)
+    grid.add_column(justify="right", no_wrap=True, min_width=_TIME_WIDTH)
     took = Text("" if result.status is Status.SKIP else seconds(result.seconds), style="bright_black")
     grid.add_row(
         Text(f"{sign} {result.status}", style=style), Text(shorten(result.name, 120), style=quiet), finding, took

@@ -117,7 +117,7 @@ def test_what_did_not_pass_is_open(status: Status) -> None:
 
 def test_verdicts() -> None:
     passed, warned = made_up.results()[0], made_up.results()[1]
-    assert "<title>2 checks failed · digits ConvNet</title>" in page(made_up.report())
+    assert "<title>1 check failed, 1 crashed · digits ConvNet</title>" in page(made_up.report())
     assert "<title>No check failed, 1 warning · t</title>" in page(Report(task="t", results=(passed, warned)))
     assert "<title>No check failed · t</title>" in page(Report(task="t", results=(passed,)))
     assert "<title>No check was run · t</title>" in page(Report(task="t", results=()))

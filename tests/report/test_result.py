@@ -42,7 +42,7 @@ def test_message_lists_every_failure_with_finding_numbers_and_hint() -> None:
     with pytest.raises(RecipeFailed) as caught:
         report.raise_if_failed()
     message = str(caught.value)
-    assert "2 of 7 checks failed" in message
+    assert "1 check failed, 1 crashed (of 7)" in message
     for result in report.failed:
         assert result.name in message
         assert result.finding in message
@@ -50,6 +50,15 @@ def test_message_lists_every_failure_with_finding_numbers_and_hint() -> None:
     assert "largest_leak: measured 0.6, expected 0.0" in message
     assert "look_at_batch" not in message
     assert caught.value.report is report
+
+
+def test_a_crash_is_never_called_a_failure() -> None:
+    assert one(Status.CRASHED).verdict == "No check failed, 1 crashed"
+    assert made_up.report().verdict == "1 check failed, 1 crashed"
+    assert one(Status.FAIL).verdict == "1 check failed"
+    assert one(Status.WARN).verdict == "No check failed, 1 warning"
+    assert one(Status.EXPECTED).verdict == one(Status.SKIP).verdict == "No check failed"
+    assert Report(task="t", results=()).verdict == "No check was run"
 
 
 def test_exception_survives_another_process() -> None:
