@@ -27,11 +27,9 @@ def same(a: Any, b: Any) -> bool:
         return list(a) == list(b) and all(same(a[name], b[name]) for name in a)
     if isinstance(a, list | tuple):
         return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
-    if isinstance(a, float):
-        return (
-            isinstance(b, float)
-            and (a == b or (math.isnan(a) and math.isnan(b)))
-            and math.copysign(1, a) == math.copysign(1, b)
+    if isinstance(a, float):  # a NaN has a sign bit, but it means nothing
+        return isinstance(b, float) and (
+            math.isnan(b) if math.isnan(a) else a == b and math.copysign(1, a) == math.copysign(1, b)
         )
     return type(a) is type(b) and a == b
 
