@@ -21,7 +21,7 @@ def updates(
     key: PRNGKeyArray,
     steps: int = 10,
     small: float = 1e-5,
-    large_warn: float = 0.3,
+    large_warn: float = 0.15,
     dead_share: float = 0.5,
 ) -> Result:
     """Each parameter has a gradient, moves, and is frozen exactly as declared.
@@ -41,7 +41,8 @@ def updates(
         key: seeds the steps.
         steps: training steps taken.
         small: WARN when the largest relative change of a step (over all parameters) is below this; about 1e-3 is usual.
-        large_warn: WARN when the median parameter's relative change of a step is above this.
+        large_warn: WARN when the median parameter's relative change of a step is above this. Ten steps straight from zero change a
+            parameter by a tenth of its final size each; more than that goes to and fro. Parameters that start at zero do not count.
         dead_share: WARN when more than this share of a layer's units never gets a gradient in any of the steps.
 
     Source: Karpathy, CS231n notes, ratio of updates to weights.
@@ -51,7 +52,7 @@ def updates(
         return Result(**NAME, status=Status.SKIP, finding="The model has no parameters.")
     declared = {path for path in rows if any(trees.matches(path, pattern) for pattern in setup.task.frozen)}
     free = [row for path, row in rows.items() if path not in declared]
-    ratios = [row.ratio for row in free if row.size > 0]
+    ratios = [row.ratio for row in free if row.initial > 0] or [row.ratio for row in free]
     measured = {
         "parameters without gradient": sum(row.gradient == 0 for row in free),
         "parameters that do not move": sum(row.moved == 0 for row in free),
@@ -86,9 +87,10 @@ def updates(
 
 @dataclass(frozen=True)
 class Row:
-    """One parameter over the steps: largest gradient norm, norm (the larger of first and last), mean change of a step, share of units without gradient."""
+    """One parameter over the steps: largest gradient norm, initial norm, norm (the larger of first and last), mean change of a step, share of units without gradient."""
 
     gradient: float
+    initial: float
     size: float
     moved: float
     dead: float
@@ -192,6 +194,7 @@ def _watch(setup: Setup, key: PRNGKeyArray, steps: int) -> dict[str, Row]:
     return {
         path: Row(
             gradient=max(_norm(g) for g in gradients[path]),
+            initial=_norm(np.asarray(leaf, np.float64)),
             size=max(
                 _norm(np.asarray(leaf, np.float64)), _norm(np.asarray(trees.named_leaves(params)[path], np.float64))
             ),
