@@ -96,10 +96,6 @@ def clipped_to_nothing() -> Task:
     return digits_task().replace(optimizer=optax.chain(optax.clip_by_global_norm(1e-6), optax.sgd(0.1)))
 
 
-def learning_rate_too_high() -> Task:
-    return digits_task().replace(optimizer=optax.adam(5.0))
-
-
 def declared_but_moving() -> Task:
     return digits_task().replace(frozen=("hidden/*",))
 

@@ -9,7 +9,7 @@ from jaxrecipe.checks.skeleton.updates import updates
 from jaxrecipe.report.result import Result, Status
 from jaxrecipe.task import Task
 from tests.zoo import modes
-from tests.zoo.broken import learning_rate_tiny
+from tests.zoo.broken import learning_rate_huge, learning_rate_tiny
 from tests.zoo.healthy import batch_norm_task, digits_task, dropout_task
 
 F, W, P = Status.FAIL, Status.WARN, Status.PASS
@@ -30,7 +30,7 @@ CASES = [
     (updates, modes.constant_init, F, "initialise at random"),
     (updates, modes.dead_units, W, "Dead units (hidden/kernel)"),
     (updates, modes.clipped_to_nothing, W, "clip is very tight"),
-    (updates, modes.learning_rate_too_high, W, "too high"),
+    (updates, learning_rate_huge, W, "too high"),
     (updates, modes.declared_but_moving, F, "declared frozen but move"),
     (updates, lambda: modes.hand_loop(digits_task(), apply_updates=False), F, "thrown away"),
     (updates, modes.blank_model, F, "no gradient"),
