@@ -76,7 +76,7 @@ def correct_class(
 
 def correct_sign(logits: Float[Array, "batch *rest"], labels: Array) -> Float[Array, "batch"]:
     """Share of an example's labels whose logit has the right sign (positive for 1), float32 in [0, 1]; `[batch]`."""
-    hits = ((logits > 0) == (labels.reshape(logits.shape) > 0.5)).astype(jnp.float32)
+    hits = ((logits > 0) == (labels.reshape(logits.shape).astype(jnp.float32) > 0.5)).astype(jnp.float32)
     return hits.reshape(hits.shape[0], -1).mean(axis=1)
 
 
