@@ -33,6 +33,17 @@ def statistics_moved_at_eval() -> Task:
     return task.replace(model=Model(model.init, apply))
 
 
+def statistics_never_move() -> Task:
+    """The model normalises with the batch in training but hands back the statistics it was given."""
+    task = batch_norm_task()
+    model = task.model
+
+    def apply(params: Any, state: Any, inputs: Any, *, train: bool, key: Any) -> tuple[Any, Any]:
+        return model.apply(params, state, inputs, train=train, key=key)[0], state
+
+    return task.replace(model=Model(model.init, apply))
+
+
 def hand_loop(task: Task, *, keep_statistics: bool = True, apply_updates: bool = True, predict: Any = None) -> Task:
     """A hand-written loop around a task, right unless told otherwise."""
     optimizer = task.optimizer

@@ -22,6 +22,7 @@ CASES = [
     (mode_consistency, modes.dropout_at_eval, F, "Dropout or other noise is on at evaluation"),
     (mode_consistency, modes.statistics_moved_at_eval, F, "moves the running statistics"),
     (mode_consistency, lambda: modes.hand_loop(batch_norm_task(), keep_statistics=False), F, "thrown away"),
+    (mode_consistency, modes.statistics_never_move, F, "thrown away"),
     (mode_consistency, lambda: modes.predict_in_mode(train=True), F, "predict"),
     (updates, digits_task, P, ""),
     (updates, modes.declared_and_frozen, P, ""),
