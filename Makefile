@@ -5,14 +5,16 @@ CONSTRAINTS ?= constraints.txt
 VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
+CODE := jaxrecipe experiments tests
 
-.PHONY: help demo test test-quick lint format digits import-cost constraints clean
+.PHONY: help demo test test-quick lint types format digits import-cost constraints clean
 
 help:
 	@echo "make demo         the whole recipe on real handwritten digits, then training and exact test accuracy"
 	@echo "make test         all tests"
 	@echo "make test-quick   without the slow ones"
-	@echo "make lint         ruff and pyright"
+	@echo "make lint         ruff: mistakes and layout"
+	@echo "make types        pyright"
 	@echo "make format       let ruff rewrite what it can"
 	@echo "make import-cost  what 'import jaxrecipe' costs over 'import jax, flax, optax'"
 	@echo "make clean        remove the virtual environment and caches"
@@ -28,13 +30,15 @@ test-quick: $(VENV)/.test
 	$(BIN)/pytest -n $(WORKERS) -m "not slow"
 
 lint: $(VENV)/.dev
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+
+types: $(VENV)/.dev
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 format: $(VENV)/.dev
-	$(BIN)/ruff check --fix .
-	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix $(CODE)
+	$(BIN)/ruff format $(CODE)
 
 digits: $(VENV)/.demo
 	$(BIN)/python -m experiments.digits
