@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from jaxrecipe import trees
+from jaxrecipe.checks.constant_output import best_constant, losses_at_constant
 from jaxrecipe.report.result import Curve, Result, Status
 from jaxrecipe.setup import Setup
 
@@ -29,7 +30,7 @@ def input_independent_baseline(
     """Training on the real inputs beats training on blank inputs, on held-out data.
 
     What it does: trains twice from the same start, with the same batches and your own training step, once with the inputs as they are and
-    once with every input set to zero, and compares the two on held-out examples. It stops as soon as the real inputs are clearly
+    once with every input set to zero, and compares the two, and the best constant output too, on held-out examples. It stops as soon as the real inputs are clearly
     ahead. If they never are, it says whether at least the training loss went ahead.
 
     Why it matters: a model that does no better with its inputs than without them has not learnt anything from them: labels that
@@ -57,12 +58,13 @@ def input_independent_baseline(
     measured = {
         "held-out loss, real inputs": race.real[-1],
         "held-out loss, blank inputs": race.blank[-1],
+        "held-out loss, best constant": race.constant,
         "lead in standard errors": race.lead,
         "steps": race.steps[-1],
     }
     expected = {
         "lead in standard errors": f"{standard_errors:g} or more",
-        "held-out loss, real inputs": f"below {race.blank[-1]:.4g}",
+        "held-out loss, real inputs": f"below {race.best_blind:.4g}",
     }
     curve = Curve(
         title="Held-out loss with real and with blank inputs",
@@ -83,10 +85,16 @@ class Race:
     steps: list[int] = field(default_factory=list)
     real: list[float] = field(default_factory=list)
     blank: list[float] = field(default_factory=list)
+    constant: float = float("inf")
     lead: float = 0.0
     training_lead: float = 0.0
     won: bool = False
     out_of_time: bool = False
+
+    @property
+    def best_blind(self) -> float:
+        """The better of training on blank inputs and the best constant output; a blank run may be poor by its own bad luck."""
+        return float(np.nanmin([self.blank[-1], self.constant]))
 
 
 def _race(
@@ -96,7 +104,8 @@ def _race(
     states = {"real": setup.fresh_state(), "blank": setup.fresh_state()}
     batches = _held_out_batches(setup, held_out)
     training = [setup.training_batch(0)]
-    race, began, due = Race(), time.perf_counter(), 20
+    constant = _constant_losses(setup, batches)
+    race, began, due = Race(constant=float(constant.mean())), time.perf_counter(), 20
     for step in range(1, steps + 1):
         inputs, targets = _training_batch(setup, step - 1)
         step_key = jax.random.fold_in(key, step)
@@ -110,8 +119,8 @@ def _race(
         race.steps.append(step)
         race.real.append(float(real.mean()))
         race.blank.append(float(blank.mean()))
-        race.lead = _lead(real, blank)
-        race.won = race.lead >= standard_errors and race.real[-1] < race.blank[-1] - margin * abs(race.blank[-1])
+        race.lead = min(_lead(real, blank), _lead(real, constant))
+        race.won = race.lead >= standard_errors and race.real[-1] < race.best_blind - margin * abs(race.best_blind)
         if race.won or race.out_of_time:
             break
     seen = [_losses(setup, states[kind], training, key, blank=kind == "blank") for kind in ("real", "blank")]
@@ -171,6 +180,16 @@ def _held_out_batches(setup: Setup, most: int) -> list[tuple[Any, Any]]:
     return [setup.prepared(split, np.resize(pool, count * size)[i * size : (i + 1) * size]) for i in range(count)]
 
 
+def _constant_losses(setup: Setup, batches: list[tuple[Any, Any]]) -> np.ndarray:
+    """Held-out losses of the constant output that is best on training examples; infinite where there is none."""
+    start = setup.at_init
+    fit = best_constant(setup, start.outputs, start.targets)
+    if fit.unbounded or not np.isfinite(fit.loss):
+        return np.full(sum(trees.leading_size(inputs) for inputs, _ in batches), np.inf)
+    template = jax.tree.map(lambda leaf: leaf[: setup.batch_size], start.outputs)
+    return np.concatenate([losses_at_constant(setup, fit.output, template, targets) for _, targets in batches])
+
+
 def _blank(inputs: Any) -> Any:
     """Every input set to zero."""
     return jax.tree.map(jnp.zeros_like, inputs)
@@ -195,6 +214,8 @@ def _losses(setup: Setup, state: Any, batches: list[tuple[Any, Any]], key: PRNGK
 
 def _lead(real: np.ndarray, blank: np.ndarray) -> float:
     """How far the real inputs are ahead, in standard errors of the paired difference."""
+    if np.isposinf(blank).all():
+        return float("inf")
     difference = blank - real
     error = difference.std() / np.sqrt(len(difference))
     return float(difference.mean() / max(error, 1e-12)) if np.isfinite(difference).all() else float("-inf")

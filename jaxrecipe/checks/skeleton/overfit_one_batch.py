@@ -262,7 +262,7 @@ def _diagnosis(setup: Setup, run: Run, key: PRNGKeyArray) -> str:
         return TOO_LARGE.format(ratio=moved)
     if all(np.ptp(leaf, axis=0).max(initial=0.0) < 1e-6 * (1 + np.abs(leaf).max(initial=0.0)) for leaf in outputs):
         return SAME
-    if moved < 2e-4:
+    if moved < 2e-4 or _still_falling(run):
         return TOO_SMALL.format(ratio=moved)
     return REGULARISED if abs(run.training[-1] - run.evaluation[-1]) > 0.2 * abs(run.start - run.floor) else UNKNOWN
 
@@ -293,6 +293,15 @@ def _first_steps(setup: Setup, run: Run, key: PRNGKeyArray, steps: int = 10) -> 
             )
         before = after
     return float(np.mean(sizes)), along, float(trees.global_norm(gradient))
+
+
+def _still_falling(run: Run) -> bool:
+    """Whether the loss above its floor was still on its way down at the end: the last tenth clearly below the tenth before."""
+    tenth = len(run.training) // 10
+    if tenth < 2:
+        return False
+    above = np.asarray(run.training) - run.floor
+    return bool(np.median(above[-tenth:]) < 0.98 * np.median(above[-2 * tenth : -tenth]))
 
 
 def _outputs_table(run: Run) -> Table:
