@@ -15,6 +15,9 @@ import pytest
 from jaxrecipe.training.checkpoints import checkpoint_steps, checkpoint_writer, restore_checkpoint, set_aside
 from jaxrecipe.training.manifest import DamagedCheckpointError, plain_arrays, seal, unseal
 
+# orbax reads in a background loop that may still be busy when a damaged file has raised
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 def awkward_state(seed: int = 0) -> dict[str, Any]:
     """Every kind of leaf that has been seen to break a checkpoint."""

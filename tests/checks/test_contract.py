@@ -1,0 +1,49 @@
+"""What every check promises on every healthy set-up: no false alarm, the same result again, nothing of the user's changed."""
+
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from jaxrecipe.recipe import RECIPE, check, stage_of, thresholds_of
+from jaxrecipe.report.result import Result, Status
+from tests.zoo.healthy import HEALTHY
+
+
+def bytes_of(data: Any) -> list[bytes]:
+    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(data)]
+
+
+def essence(result: Result) -> tuple[Any, ...]:
+    return result.name, result.status, result.finding, result.hint, dict(result.measured)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("name", HEALTHY)
+def test_no_check_fails_or_crashes_on_a_healthy_set_up(name: str, seed: int) -> None:
+    task = HEALTHY[name](seed)
+    before = bytes_of((task.train, task.test))
+    report = check(task, seed=seed)
+    bad = [f"{r.name}: {r.finding}" for r in report.results if r.status in (Status.FAIL, Status.CRASHED)]
+    assert not bad
+    assert len(report.results) == len(RECIPE)
+    assert all(r.finding for r in report.results)
+    assert bytes_of((task.train, task.test)) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["dropout", "heads"])
+def test_the_same_seed_gives_the_same_report(name: str) -> None:
+    first, second = (check(HEALTHY[name](0)) for _ in range(2))
+    assert [essence(r) for r in first.results] == [essence(r) for r in second.results]
+
+
+@pytest.mark.parametrize("one", RECIPE, ids=lambda one: one.__name__)
+def test_a_check_names_itself_and_explains_itself(one: Any) -> None:
+    page = one.__doc__ or ""
+    assert all(heading in page for heading in ("What it does:", "Why it matters:", "What to do:", "Args:"))
+    assert all(f"{name}:" in page for name in thresholds_of(one)), "each threshold is described under its name"
+    assert one.__module__.rsplit(".", 1)[-1] == one.__name__
+    assert stage_of(one) in ("data", "skeleton", "overfit", "regularize", "tune", "squeeze")
