@@ -77,7 +77,8 @@ def normalise(
 
     Args:
         x: the input of the layer, any floating dtype.
-        scale, bias: at least float32.
+        scale: at least float32.
+        bias: at least float32.
         around: what the statistics are taken about (the running mean); only affects rounding.
         residual: added before ReLU; None for none.
         relu: whether to end with ReLU.
