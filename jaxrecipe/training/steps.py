@@ -87,7 +87,11 @@ def _resident_calls(
     data = to_device(source)
 
     def call(state: TrainState, data: Any, indices: Array, masks: Array) -> tuple[TrainState, Mapping[str, Array]]:
-        return _in_turn(lambda state, at: step(state, Batch(*gather(data, at[0]), at[1])), state, (indices, masks))
+        def one(state: TrainState, chosen: tuple[Array, Array]) -> tuple[TrainState, Mapping[str, Array]]:
+            inputs, targets = gather(data, chosen[0])
+            return step(state, Batch(inputs, targets, chosen[1]))
+
+        return _in_turn(one, state, (indices, masks))
 
     compiled = jax.jit(call, donate_argnums=0)
     batches = index_batches(seed, source.size, min(task.batch_size, source.size), start=start)
