@@ -13,9 +13,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-PARTIAL_SUM_AXES = 2
-"""Leading reduced axes that are summed first, so that the innermost axis stays a vector lane."""
-
 
 class Moments(NamedTuple):
     """Mean and biased variance of each channel, float32 (float64 for float64 inputs); `[channels]`."""
@@ -92,7 +89,14 @@ def normalise(
 
 
 def _forward(
-    x: Array, scale: Array, bias: Array, around: Array, residual: Array | None, relu: bool, epsilon: float, channel_axis: int
+    x: Array,
+    scale: Array,
+    bias: Array,
+    around: Array,
+    residual: Array | None,
+    relu: bool,
+    epsilon: float,
+    channel_axis: int,
 ) -> tuple[tuple[Array, Moments], Any]:
     stats = moments(x, around, channel_axis)
     slope, offset = (_along(v, channel_axis) for v in _affine(scale, bias, stats, epsilon))
