@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 
@@ -23,7 +22,7 @@ def counting_compiles() -> Iterator[Compiles]:
     """Count every XLA compilation of this process inside the `with` block."""
     compiles = Compiles()
 
-    def listen(event: str, duration: float, **_: Any) -> None:
+    def listen(event: str, duration: float, **_: str | int | float) -> None:
         if event == _COMPILE_EVENT:
             compiles.programs += 1
             compiles.seconds += duration

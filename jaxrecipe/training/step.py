@@ -107,7 +107,7 @@ def last_bad_path(state: TrainState) -> str | None:
     return trees.paths(_watched(state.params, state.model_state))[index] if index >= 0 else None
 
 
-def _telemetry(loss_scale: scaling.LossScale) -> dict[str, Array]:
+def _telemetry(loss_scale: scaling.LossScale) -> dict[str, Any]:
     """What the progress shows of the loss scale; nothing when there is none."""
     if loss_scale.kind == "none":
         return {}

@@ -1,6 +1,7 @@
 """Use backprop to chart dependencies: the loss of example i must not see example j."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from jaxrecipe import trees
 from jaxrecipe.report.result import Matrix, Result, Status
 from jaxrecipe.setup import Setup
 
-NAME = {"name": "chart_dependencies", "stage": "skeleton"}
+_result = partial(Result, name="chart_dependencies", stage="skeleton")
 
 
 def chart_dependencies(setup: Setup, *, key: PRNGKeyArray, examples: int = 6, tolerance: float = 1e-6) -> Result:
@@ -39,11 +40,9 @@ def chart_dependencies(setup: Setup, *, key: PRNGKeyArray, examples: int = 6, to
     """
     size = trees.leading_size(setup.batch[0])
     if setup.task.mixes_examples:
-        return Result(
-            **NAME, status=Status.SKIP, finding="The task declares that its loss mixes examples (mixes_examples)."
-        )
+        return _result(status=Status.SKIP, finding="The task declares that its loss mixes examples (mixes_examples).")
     if size < 2:
-        return Result(**NAME, status=Status.SKIP, finding="The batch holds one example, so there is nothing to mix.")
+        return _result(status=Status.SKIP, finding="The batch holds one example, so there is nothing to mix.")
     count = min(examples, size)
     training = _chart(setup, key, count, tolerance, train=True)
     evaluation = _chart(setup, key, count, tolerance, train=False) if training.mixed else training
@@ -56,8 +55,7 @@ def chart_dependencies(setup: Setup, *, key: PRNGKeyArray, examples: int = 6, to
     expected = {"mixed pairs in evaluation": 0, "losses blind to their input": 0}
     status, finding, hint = _judge(setup, training, evaluation, own)
     evidence = [_matrix("training", training)] + ([_matrix("evaluation", evaluation)] if training.mixed else [])
-    return Result(
-        **NAME,
+    return _result(
         status=status,
         finding=finding,
         hint=hint,
@@ -202,7 +200,7 @@ def _split_floating(tree: Any) -> tuple[tuple[list[Array], list[Array]], Any]:
             [next(floating) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf for leaf in jax.tree.leaves(tree)],
         )
 
-    return parts, join
+    return (parts[0], parts[1]), join
 
 
 def _norms(leaves: list[Array], size: int) -> Float[Array, "batch"]:

@@ -1,8 +1,10 @@
 """Fix the random seed: the same code run twice gives the same numbers, bit for bit."""
 
+from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
@@ -10,7 +12,7 @@ from jaxrecipe import trees
 from jaxrecipe.report.result import Result, Status, Table
 from jaxrecipe.setup import Setup, make_setup
 
-NAME = {"name": "fix_random_seed", "stage": "skeleton"}
+_result = partial(Result, name="fix_random_seed", stage="skeleton")
 
 
 def fix_random_seed(setup: Setup, *, key: PRNGKeyArray, steps: int = 3) -> Result:
@@ -46,8 +48,7 @@ def fix_random_seed(setup: Setup, *, key: PRNGKeyArray, steps: int = 3) -> Resul
     measured = {"parts that differ": len(differing), "steps compared": steps}
     expected = {"parts that differ": 0}
     if differing:
-        return Result(
-            **NAME,
+        return _result(
             status=Status.FAIL,
             finding=f"Two runs from the same seed differ, first in the {differing[0]}.",
             hint=HINTS[differing[0]],
@@ -56,8 +57,7 @@ def fix_random_seed(setup: Setup, *, key: PRNGKeyArray, steps: int = 3) -> Resul
             evidence=evidence,
         )
     if _augment_ignores_key(setup, key):
-        return Result(
-            **NAME,
+        return _result(
             status=Status.FAIL,
             finding="augment changes the batch, but in the same way whatever key it is given.",
             hint="Draw from the key that augment is given, and from nothing else: it is a different one at every step. A constant key "
@@ -67,8 +67,7 @@ def fix_random_seed(setup: Setup, *, key: PRNGKeyArray, steps: int = 3) -> Resul
             evidence=evidence,
         )
     if _same_draw_every_step(setup, key):
-        return Result(
-            **NAME,
+        return _result(
             status=Status.FAIL,
             finding="The model is random in training, but the training step draws the same random numbers at every step.",
             hint="Fold the step into the key inside the step (jax.random.fold_in(key, state.step)), or split a new key for each step.",
@@ -76,8 +75,7 @@ def fix_random_seed(setup: Setup, *, key: PRNGKeyArray, steps: int = 3) -> Resul
             expected=expected,
             evidence=evidence,
         )
-    return Result(
-        **NAME,
+    return _result(
         status=Status.PASS,
         finding=f"Two runs of {steps} steps from the same seed are equal bit for bit.",
         measured=measured,
@@ -117,7 +115,7 @@ def _host(tree: Any) -> dict[str, np.ndarray]:
     """Host copies of every leaf by path; typed keys as the numbers they hold."""
 
     def to_numpy(leaf: Any) -> np.ndarray:
-        if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             leaf = jax.random.key_data(leaf)
         return np.array(leaf)
 
@@ -174,5 +172,5 @@ def _random_in_training(setup: Setup, key: PRNGKeyArray) -> bool:
 
 def _counts_or_draws(leaf: Any) -> bool:
     """Whether a leaf of a state is a counter or a key, not something that training moves by gradients."""
-    dtype = getattr(leaf, "dtype", np.asarray(leaf).dtype if not hasattr(leaf, "dtype") else None)
-    return not jax.dtypes.issubdtype(dtype, np.inexact)
+    dtype = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
+    return not jnp.issubdtype(dtype, np.inexact)

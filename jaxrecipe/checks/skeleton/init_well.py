@@ -1,5 +1,6 @@
 """Init well: the final bias already says what the data say."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from jaxrecipe.report.result import Result, Status, Table
 from jaxrecipe.setup import Setup
 from jaxrecipe.targets import Classes, Tokens
 
-NAME = {"name": "init_well", "stage": "skeleton"}
+_result = partial(Result, name="init_well", stage="skeleton")
 MOST_ROWS = 200
 
 
@@ -41,7 +42,7 @@ def init_well(setup: Setup, *, key: PRNGKeyArray, warn: float = 1.0, fail: float
     outputs, targets, _ = setup.at_init
     fit = best_constant(setup, outputs, targets)
     if fit.unbounded or not np.isfinite(fit.loss):
-        return Result(**NAME, status=Status.SKIP, finding="This loss has no best constant output; see loss_at_init.")
+        return _result(status=Status.SKIP, finding="This loss has no best constant output; see loss_at_init.")
     now = mean_output(outputs)
     losses = losses_at_constant(setup, now, outputs, targets)
     scale = max(abs(fit.loss), float(np.abs(fit.losses - fit.loss).mean()), 1e-12)
@@ -56,11 +57,8 @@ def init_well(setup: Setup, *, key: PRNGKeyArray, warn: float = 1.0, fail: float
     evidence = (_bias_table(setup, now, fit.output),)
     if np.isfinite(cost) and cost <= warn:
         finding = f"The model starts near the average of the targets: learning the bias is worth {100 * cost:.2g} % of the loss."
-        return Result(
-            **NAME, status=Status.PASS, finding=finding, measured=measured, expected=expected, evidence=evidence
-        )
-    return Result(
-        **NAME,
+        return _result(status=Status.PASS, finding=finding, measured=measured, expected=expected, evidence=evidence)
+    return _result(
         status=Status.FAIL if not cost <= fail else Status.WARN,
         finding=f"The untrained model is off the average of the targets: learning a bias alone is worth {cost:.3g} times the best "
         "constant's loss.",

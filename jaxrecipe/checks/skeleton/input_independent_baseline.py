@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ from jaxrecipe.checks.constant_output import best_constant, losses_at_constant
 from jaxrecipe.report.result import Curve, Result, Status
 from jaxrecipe.setup import Setup
 
-NAME = {"name": "input_independent_baseline", "stage": "skeleton"}
+_result = partial(Result, name="input_independent_baseline", stage="skeleton")
 
 
 def input_independent_baseline(
@@ -53,7 +54,7 @@ def input_independent_baseline(
     """
     if setup.train.size < 2 * setup.batch_size and setup.test is None:
         finding = "There is no test data and too little training data to hold some back; give Task(test=...)."
-        return Result(**NAME, status=Status.SKIP, finding=finding)
+        return _result(status=Status.SKIP, finding=finding)
     race = _race(
         setup, key, steps=steps, standard_errors=standard_errors, margin=margin, held_out=held_out, seconds=seconds
     )
@@ -75,9 +76,7 @@ def input_independent_baseline(
         y_label="loss",
     )
     status, finding, hint = _judge(race)
-    return Result(
-        **NAME, status=status, finding=finding, hint=hint, measured=measured, expected=expected, evidence=(curve,)
-    )
+    return _result(status=status, finding=finding, hint=hint, measured=measured, expected=expected, evidence=(curve,))
 
 
 @dataclass

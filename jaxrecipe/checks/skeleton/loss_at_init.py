@@ -1,5 +1,7 @@
 """Verify loss at init: the untrained model scores what a model that knows nothing scores."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,7 @@ from jaxrecipe.report.result import Histogram, Result, Status
 from jaxrecipe.setup import Setup
 from jaxrecipe.targets import Classes, Tokens
 
-NAME = {"name": "loss_at_init", "stage": "skeleton"}
+_result = partial(Result, name="loss_at_init", stage="skeleton")
 
 
 def loss_at_init(
@@ -80,8 +82,7 @@ def loss_at_init(
     elif entropy is not None and not 0.5 * entropy <= fit.loss <= 2.0 * max(entropy, np.log(_classes(setup))):
         status, hint = Status.WARN, NOT_CROSS_ENTROPY
         finding = f"Ignorance costs {fit.loss:.3g} in this loss, but the declared classes carry {entropy:.3g} nats."
-    return Result(
-        **NAME,
+    return _result(
         status=status,
         finding=finding,
         hint=hint,
@@ -111,8 +112,7 @@ NOT_CROSS_ENTROPY = (
 
 def _not_finite(losses: np.ndarray) -> Result:
     bad = int((~np.isfinite(losses)).sum())
-    return Result(
-        **NAME,
+    return _result(
         status=Status.FAIL,
         finding=f"The untrained loss is not finite on {bad} of {len(losses)} examples.",
         hint="Look for the log of a negative number or of zero (a loss that wants probabilities but is given logits), a label out of "
@@ -124,13 +124,11 @@ def _not_finite(losses: np.ndarray) -> Result:
 
 def _no_floor(fit: ConstantFit, losses: np.ndarray) -> Result:
     if not fit.unbounded:
-        return Result(
-            **NAME,
+        return _result(
             status=Status.SKIP,
             finding="The loss is not finite at any constant output, so there is nothing to compare with.",
         )
-    return Result(
-        **NAME,
+    return _result(
         status=Status.FAIL,
         finding="A constant output can drive this loss down without end: it rewards being wrong.",
         hint="The sign is probably flipped (minimise the negative log-likelihood, not the log-likelihood), or the loss wants "

@@ -1,5 +1,6 @@
 """Mode consistency: what is meant for training only is off at evaluation, and what training collects is kept."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ from jaxrecipe import trees
 from jaxrecipe.report.result import Result, Status, Table
 from jaxrecipe.setup import Setup
 
-NAME = {"name": "mode_consistency", "stage": "skeleton"}
+_result = partial(Result, name="mode_consistency", stage="skeleton")
 Finding = tuple[Status, str, str]
 
 
@@ -82,13 +83,13 @@ def mode_consistency(setup: Setup, *, key: PRNGKeyArray, tolerance: float = 1e-4
     findings = _findings(noise > tolerance, moved_by_eval, lost, predicted)
     if findings:
         status, finding, hint = findings[0]
-        return Result(
-            **NAME, status=status, finding=finding, hint=hint, measured=measured, expected=expected, evidence=evidence
+        return _result(
+            status=status, finding=finding, hint=hint, measured=measured, expected=expected, evidence=evidence
         )
     finding = "Evaluation is deterministic and leaves the model state alone" + (
         f"; training keeps {len(moved_by_training)} running statistics." if moved_by_training else "."
     )
-    return Result(**NAME, status=Status.PASS, finding=finding, measured=measured, expected=expected, evidence=evidence)
+    return _result(status=Status.PASS, finding=finding, measured=measured, expected=expected, evidence=evidence)
 
 
 NOISY = "Dropout or other noise is on at evaluation: pass train=False (deterministic=True, use_running_average=True) to every layer that has the switch."

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,7 +17,7 @@ from jaxrecipe.report.result import Curve, Result, Status, Table
 from jaxrecipe.setup import Setup
 from jaxrecipe.targets import Binary, Classes, MultiLabel, Target, Tokens
 
-NAME = {"name": "overfit_one_batch", "stage": "skeleton"}
+_result = partial(Result, name="overfit_one_batch", stage="skeleton")
 
 
 def overfit_one_batch(
@@ -53,7 +54,12 @@ def overfit_one_batch(
     Source: Karpathy, A Recipe for Training Neural Networks (2019), "overfit one batch".
     """
     run = _train(setup, key, examples=examples, closed=closed, steps=steps, patience=patience, seconds=seconds)
-    measured = {"loss": run.best, "lowest loss there is": run.floor, "gap closed": run.closed, "steps": run.steps[-1]}
+    measured: dict[str, Any] = {
+        "loss": run.best,
+        "lowest loss there is": run.floor,
+        "gap closed": run.closed,
+        "steps": run.steps[-1],
+    }
     expected = {
         "gap closed": f"{closed:g} or more",
         "loss": f"{run.start - closed * (run.start - run.floor):.4g} or less",
@@ -69,9 +75,7 @@ def overfit_one_batch(
         levels={"knowing nothing": run.start, "lowest there is": run.floor},
     )
     evidence = (curve,) if status is Status.PASS else (curve, _outputs_table(run))
-    return Result(
-        **NAME, status=status, finding=finding, hint=hint, measured=measured, expected=expected, evidence=evidence
-    )
+    return _result(status=status, finding=finding, hint=hint, measured=measured, expected=expected, evidence=evidence)
 
 
 @dataclass

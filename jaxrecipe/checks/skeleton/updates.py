@@ -1,6 +1,7 @@
 """Updates: every parameter that should learn gets a gradient and moves, by a sensible amount, and no other does."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from jaxrecipe import trees
 from jaxrecipe.report.result import Result, Status, Table
 from jaxrecipe.setup import Setup
 
-NAME = {"name": "updates", "stage": "skeleton"}
+_result = partial(Result, name="updates", stage="skeleton")
 
 
 def updates(
@@ -49,7 +50,7 @@ def updates(
     """
     rows = _watch(setup, key, steps)
     if not rows:
-        return Result(**NAME, status=Status.SKIP, finding="The model has no parameters.")
+        return _result(status=Status.SKIP, finding="The model has no parameters.")
     declared = {path for path in rows if any(trees.matches(path, pattern) for pattern in setup.task.frozen)}
     free = [row for path, row in rows.items() if path not in declared]
     ratios = [row.ratio for row in free if row.initial > 0] or [row.ratio for row in free]
@@ -80,9 +81,7 @@ def updates(
         rows=[(p, r.gradient, r.size, r.moved, r.ratio, f"{r.dead:.0%}", p in declared) for p, r in rows.items()],
     )
     status, finding, hint = _judge(rows, declared, measured, small, large_warn, dead_share)
-    return Result(
-        **NAME, status=status, finding=finding, hint=hint, measured=measured, expected=expected, evidence=(table,)
-    )
+    return _result(status=status, finding=finding, hint=hint, measured=measured, expected=expected, evidence=(table,))
 
 
 @dataclass(frozen=True)
@@ -209,8 +208,8 @@ def _watch(setup: Setup, key: PRNGKeyArray, steps: int) -> dict[str, Row]:
 
 def _dead_units(gradients: list[np.ndarray]) -> float:
     """Share of the output units (last axis) of a matrix or kernel that get no gradient in any step; 0 for other shapes."""
-    total = sum(np.abs(g) for g in gradients)
-    if np.ndim(total) < 2 or total.shape[-1] < 2:
+    total = np.sum([np.abs(g) for g in gradients], axis=0)
+    if total.ndim < 2 or total.shape[-1] < 2:
         return 0.0
     return float((total.reshape(-1, total.shape[-1]).max(axis=0) == 0).mean())
 

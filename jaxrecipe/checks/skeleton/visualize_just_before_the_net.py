@@ -1,5 +1,6 @@
 """Visualize just before the net: what enters `apply`, as it enters it."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ from jaxrecipe import trees
 from jaxrecipe.report.result import Evidence, Histogram, Images, Result, Status, Table
 from jaxrecipe.setup import Setup
 
-NAME = {"name": "visualize_just_before_the_net", "stage": "skeleton"}
+_result = partial(Result, name="visualize_just_before_the_net", stage="skeleton")
 SHOWN = 16
 
 
@@ -59,12 +60,11 @@ def visualize_just_before_the_net(
         problems += _problems(path, leaf, size, (small_fail, small_warn, large_warn, large_fail))
     if problems:
         status, finding, hint = min(problems, key=lambda problem: problem[0] is not Status.FAIL)
-        return Result(
-            **NAME, status=status, finding=finding, hint=hint, measured=measured, expected=expected, evidence=evidence
+        return _result(
+            status=status, finding=finding, hint=hint, measured=measured, expected=expected, evidence=evidence
         )
     shapes = ", ".join(f"{path} {leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves.items())
-    return Result(
-        **NAME,
+    return _result(
         status=Status.PASS,
         finding=f"What enters the model: {shapes}.",
         measured=measured,
