@@ -20,7 +20,7 @@ def essence(result: Result) -> tuple[Any, ...]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0])
 @pytest.mark.parametrize("name", HEALTHY)
 def test_no_check_fails_or_crashes_on_a_healthy_set_up(name: str, seed: int) -> None:
     task = HEALTHY[name](seed)
