@@ -83,15 +83,15 @@ def run_checks(
 ) -> Iterator[Result]:
     """The results of `check`, one by one as they are found; `starting` is told the name of each check before it runs."""
     chosen = select_checks(only=only, skip=skip)
-    overrides = _overrides(thresholds or {})
-    _known(expect or {}, "expect")
+    overrides = threshold_overrides(thresholds or {})
+    require_known(expect or {}, "expect")
     validate(task)
     setup = make_setup(task, seed=seed)
     for one in chosen:
         if starting is not None:
             starting(one.__name__)
         result = run_one(setup, one, **overrides.get(one.__name__, {}))
-        yield _as_expected(result, (expect or {}).get(one.__name__))
+        yield as_expected(result, (expect or {}).get(one.__name__))
 
 
 def run_one(setup: Setup, check: Check, **thresholds: Scalar) -> Result:
@@ -113,7 +113,7 @@ def select_checks(*, only: Collection[str] | None = None, skip: Collection[str] 
     Raises:
         ValueError: if a name is neither a check nor a stage.
     """
-    _known([*(only or ()), *skip], "only and skip", stages=True)
+    require_known([*(only or ()), *skip], "only and skip", stages=True)
     wanted = [c for c in RECIPE if only is None or {c.__name__, stage_of(c)} & set(only)]
     return [c for c in wanted if not {c.__name__, stage_of(c)} & set(skip)]
 
@@ -124,7 +124,7 @@ def versions() -> dict[str, str]:
     return {**packages, "devices": f"{jax.device_count()} {jax.devices()[0].device_kind}"}
 
 
-def _known(names: Collection[str], where: str, *, stages: bool = False) -> None:
+def require_known(names: Collection[str], where: str, *, stages: bool = False) -> None:
     """Every name must be a check (or a stage)."""
     valid = [c.__name__ for c in RECIPE] + (sorted({stage_of(c) for c in RECIPE}) if stages else [])
     unknown = [name for name in names if name not in valid]
@@ -132,9 +132,9 @@ def _known(names: Collection[str], where: str, *, stages: bool = False) -> None:
         raise ValueError(f"{where}: no check is called {', '.join(unknown)}; the names are {', '.join(valid)}")
 
 
-def _overrides(thresholds: Thresholds) -> dict[str, dict[str, Scalar]]:
+def threshold_overrides(thresholds: Thresholds) -> dict[str, dict[str, Scalar]]:
     """Keyword arguments for each check, those under "*" first."""
-    _known([name for name in thresholds if name != "*"], "thresholds")
+    require_known([name for name in thresholds if name != "*"], "thresholds")
     suite = thresholds.get("*", {})
     everywhere = {name for check in RECIPE for name in thresholds_of(check)}
     problems = [f'"*" has {name}, which no check has' for name in suite if name not in everywhere]
@@ -152,7 +152,7 @@ def _overrides(thresholds: Thresholds) -> dict[str, dict[str, Scalar]]:
     return overrides
 
 
-def _as_expected(result: Result, reason: str | None) -> Result:
+def as_expected(result: Result, reason: str | None) -> Result:
     """A failure that the user announced is EXPECTED; a pass that should have failed says so."""
     if reason is None:
         return result

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from jaxrecipe.recipe import Thresholds, _as_expected, _known, _overrides, run_one, select_checks
+from jaxrecipe.recipe import Thresholds, as_expected, require_known, run_one, select_checks, threshold_overrides
 from jaxrecipe.report.result import Result, Status, Table
 from jaxrecipe.setup import Setup, make_setup
 from jaxrecipe.task import Task
@@ -45,8 +45,8 @@ def recipe_tests(
     import pytest
 
     chosen = select_checks(only=only, skip=skip)
-    expectations, values = expect or {}, _overrides(thresholds or {})
-    _known(expectations, "expect")
+    expectations, values = expect or {}, threshold_overrides(thresholds or {})
+    require_known(expectations, "expect")
 
     @functools.cache
     def ready() -> Setup | InvalidTask:
@@ -63,7 +63,7 @@ def recipe_tests(
         if isinstance(setup, InvalidTask):
             pytest.fail(str(setup), pytrace=False)
         result = run_one(setup, check, **values.get(check.__name__, {}))
-        _report(_as_expected(result, expectations.get(check.__name__)))
+        _report(as_expected(result, expectations.get(check.__name__)))
 
     return test_recipe
 

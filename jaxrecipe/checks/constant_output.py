@@ -74,6 +74,9 @@ def best_constant(setup: Setup, outputs: Any, targets: Any, *, shared: bool = Tr
             )
         fits += [(float(fit.fun), fit.x)] if np.isfinite(fit.fun) else []
         fits += [(value, _flatten(start))] if np.isfinite(value := flat_objective(_flatten(start))[0]) else []
+    for far in (-1e4, 1e4):  # where a loss without a floor shows itself, and no other loss is lowest
+        value = flat_objective(np.full_like(_flatten(template), far))[0]
+        fits += [(value, np.full_like(_flatten(template), far))] if np.isfinite(value) else []
     if not fits:
         nan = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), template)
         return ConstantFit(output=nan, losses=np.full(1, np.nan), unbounded=False)

@@ -93,6 +93,10 @@ def sign_flipped() -> Task:
     return digits_task().replace(loss=lambda logits, labels: -cross_entropy(logits, labels))
 
 
+def negative_squared_error() -> Task:
+    return regression_task().replace(loss=lambda outputs, values: -jnp.square(outputs - values).mean(axis=1))
+
+
 def learning_rate_tiny() -> Task:
     return digits_task().replace(optimizer=optax.adam(2e-5))
 

@@ -27,6 +27,7 @@ BROKEN = [
     (loss_at_init, broken.inputs_not_scaled, F, "inputs are scaled"),
     (loss_at_init, broken.label_leaked_into_outputs, F, "label among the inputs"),
     (loss_at_init, broken.sign_flipped, F, "sign"),
+    (loss_at_init, broken.negative_squared_error, F, "sign"),
     (loss_at_init, broken.squared_error_for_classes, W, "cross entropy"),
     (loss_at_init, broken.logits_into_probability_loss, F, "given logits"),
     (loss_at_init, broken.not_finite_loss, F, "log of a negative"),
