@@ -158,8 +158,8 @@ def _comparison(result: Result) -> RenderableType:
 
 def _closing(report: Report, width: int) -> RenderableType:
     lines: list[RenderableType] = [Text("─" * width, style="bright_black"), *_counts(report, width)]
-    lines += [Text(clean(note)) for note in report.notes]
-    return Group(*lines, Text(footing(report), style="bright_black"))
+    lines += [Text(footing(report), style="bright_black"), *(Text(clean(note)) for note in report.notes)]
+    return Group(*lines)
 
 
 def _counts(report: Report, width: int) -> list[Text]:

@@ -87,7 +87,7 @@ def test_gradients_of_activations_are_those_derived_by_hand():
     hidden = X @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"]
     outputs = jax.nn.relu(hidden) @ params["Dense_1"]["kernel"] + params["Dense_1"]["bias"]
     by_output = 2 * outputs / outputs.size
-    by_hidden = (by_output @ params["Dense_1"]["kernel"].T) * (hidden > 0)
+    by_hidden = jnp.where(hidden > 0, by_output @ params["Dense_1"]["kernel"].T, 0.0)
     wanted = exponents({"Dense_0/kernel": by_hidden, "Dense_1/kernel": by_output})
     inner = found.activation_gradients
     assert sorted(inner.names) == ["Dense_0/kernel", "Dense_1/kernel"]
