@@ -190,9 +190,9 @@ def test_another_structure_shape_or_dtype_is_an_error_that_names_the_leaves(tmp_
         "mask was bool[5], is bool[6]",
         "complex was complex64[1], is nothing",
         "added was nothing, is complex64[1]",
-        "keys was key<rbg>[2], is key<fry>[2]",
+        f"keys was key<rbg>[2], is key<{jax.random.key_impl(jax.random.key(0))}>[2]",
     ):
-        assert told in str(caught.value) or "fry" in told, told
+        assert told in str(caught.value)
 
 
 def test_other_settings_are_an_error(tmp_path: Path) -> None:
