@@ -74,17 +74,16 @@ def best_constant(setup: Setup, outputs: Any, targets: Any, *, shared: bool = Tr
             )
         fits += [(float(fit.fun), fit.x)] if np.isfinite(fit.fun) else []
         fits += [(value, _flatten(start))] if np.isfinite(value := flat_objective(_flatten(start))[0]) else []
-    for far in (-1e4, 1e4):  # where a loss without a floor shows itself, and no other loss is lowest
-        value = flat_objective(np.full_like(_flatten(template), far))[0]
-        fits += [(value, np.full_like(_flatten(template), far))] if np.isfinite(value) else []
     if not fits:
         nan = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), template)
         return ConstantFit(output=nan, losses=np.full(1, np.nan), unbounded=False)
     value, flat = min(fits, key=lambda fit: fit[0])
     output = to_domain(_unflatten(flat, template))
     losses = np.asarray(setup.losses(_broadcast(output, outputs), targets), np.float64)
+    # Only asked for the floor: so far out, rounding alone can make equal scores unequal and a loss of log n look like zero.
+    lowest = np.nanmin([value, *(flat_objective(np.full_like(flat, far))[0] for far in (-1e4, 1e4))])
     reference = abs(flat_objective(_flatten(template))[0])
-    unbounded = value < -UNBOUNDED * (1.0 + (reference if np.isfinite(reference) else 0.0))
+    unbounded = bool(lowest < -UNBOUNDED * (1.0 + (reference if np.isfinite(reference) else 0.0)))
     return ConstantFit(output=output, losses=losses, unbounded=unbounded)
 
 
