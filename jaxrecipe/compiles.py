@@ -22,10 +22,10 @@ def counting_compiles() -> Iterator[Compiles]:
     """Count every XLA compilation of this process inside the `with` block."""
     compiles = Compiles()
 
-    def listen(event: str, duration: float, **_: str | int | float) -> None:
+    def listen(event: str, duration_secs: float, **_: str | int) -> None:
         if event == _COMPILE_EVENT:
             compiles.programs += 1
-            compiles.seconds += duration
+            compiles.seconds += duration_secs
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:

@@ -63,7 +63,8 @@ def linen(
         """The module set for training or evaluation, and the arguments of its call."""
         positional, named = call_arguments(inputs, spread)
         named |= flags(arguments - fields, train, train_argument)
-        return module.clone(**flags(fields, train, train_argument)), positional, named
+        changed: dict[str, Any] = {**flags(fields, train, train_argument)}
+        return module.clone(**changed), positional, named
 
     def streams(key: PRNGKeyArray) -> dict[str, PRNGKeyArray]:
         # The parameters' key is the given one, so that they are those of `module.init(key, inputs)`.
@@ -71,7 +72,7 @@ def linen(
 
     def init(key: PRNGKeyArray, inputs: PyTree) -> tuple[PyTree, PyTree]:
         net, positional, named = called(inputs, train=False)
-        made = net.init(streams(key), *positional, **named) if variables is None else variables
+        made: Any = net.init(streams(key), *positional, **named) if variables is None else variables
         plain = copied(nn.meta.unbox(unfreeze(made)))
         return plain.pop("params", {}), {kind: values for kind, values in plain.items() if kind not in ignore}
 

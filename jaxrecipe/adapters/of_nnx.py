@@ -55,7 +55,8 @@ def nnx(module: Any, *, train_argument: TrainArgument = None, spread: bool = Fal
         require(isinstance(net, flax_nnx.Module), "nnx", net, f"{wanted}; the function made this")
         check_train_argument(train_argument, argument_names(type(net).__call__), type(net).__name__)
         flax_nnx.pop(net, flax_nnx.Intermediate)
-        return flax_nnx.split(net, flax_nnx.Param, flax_nnx.RngState, ...)
+        graph, params, streams, state = flax_nnx.split(net, flax_nnx.Param, flax_nnx.RngState, ...)
+        return graph, params, streams, state
 
     @functools.cache
     def template() -> tuple[Any, Any, Any, Any]:
@@ -66,7 +67,8 @@ def nnx(module: Any, *, train_argument: TrainArgument = None, spread: bool = Fal
             graphs.append(graph)
             return tuple(states)
 
-        return graphs, *jax.eval_shape(states, jax.random.key(0))
+        params, streams, state = jax.eval_shape(states, jax.random.key(0))
+        return graphs[0], params, streams, state
 
     def init(key: PRNGKeyArray, inputs: PyTree) -> tuple[PyTree, PyTree]:
         del inputs  # an NNX module knows its shapes
@@ -77,7 +79,7 @@ def nnx(module: Any, *, train_argument: TrainArgument = None, spread: bool = Fal
         params: PyTree, state: PyTree, inputs: PyTree, *, train: bool, key: PRNGKeyArray | None
     ) -> tuple[PyTree, PyTree]:
         key = key_or_fixed(train, key)
-        (graph,), params_like, streams_like, state_like = template()
+        graph, params_like, streams_like, state_like = template()
         filled = (_filled(params_like, params), _seeded(streams_like, key), _filled(state_like, state))
         net = flax_nnx.merge(graph, *filled, copy=True)
         for _, part in flax_nnx.iter_modules(net):
@@ -122,7 +124,9 @@ def _seeded(like: Any, key: PRNGKeyArray | None) -> Any:
     from flax import nnx as flax_nnx
 
     streams = _flat(like)
-    if streams and key is None:
+    if not streams:
+        return _filled(like, {})
+    if key is None:
         raise ValueError(
             f"the module has random streams ({'/'.join(streams[0][0])}, ...): training needs a key, got None"
         )

@@ -59,8 +59,7 @@ def _affine(
     return slope, bias - stats.mean * slope
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(5, 6, 7))
-def normalise(
+def _normalise(
     x: Float[Array, "a b c d"],
     scale: Float[Array, "channels"],
     bias: Float[Array, "channels"],
@@ -127,6 +126,7 @@ def _backward(relu: bool, epsilon: float, channel_axis: int, kept: Any, cotangen
     return grad_x.astype(x.dtype), grad_scale, grad_bias, jnp.zeros_like(stats.mean), grad_residual
 
 
+normalise = jax.custom_vjp(_normalise, nondiff_argnums=(5, 6, 7))
 normalise.defvjp(_forward, _backward)
 
 
@@ -189,7 +189,7 @@ class BatchNorm(nn.Module):
             own = slice(start, start + width)
             if train:
                 around = jax.lax.stop_gradient(mean.value[own])
-                output, stats = normalise(
+                output, stats = normalise(  # pyright: ignore[reportGeneralTypeIssues]
                     part, scale[own], bias[own], around, residual, self.relu, self.epsilon, self.channel_axis
                 )
                 measured.append(stats)

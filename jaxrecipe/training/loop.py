@@ -101,36 +101,36 @@ def fit(
     an_epoch = steps_per_epoch(source.size, batch_size)
     steps = _total_steps(steps, epochs, an_epoch)
     _check_intervals(evaluate_every=evaluate_every, save_every=save_every, give_up_after=give_up_after)
-    state = new_state(task, seed=seed) if state is None else state
+    current = new_state(task, seed=seed) if state is None else state
     facts = {"seed": seed, "batch_size": batch_size, "examples": source.size, "loss_scale": task.loss_scale.kind}
     with contextlib.ExitStack() as stack:
         save, restored = None, None
         if checkpoints is not None:
             # First the lock: what another run is writing must not be read and judged.
             save = stack.enter_context(checkpoint_writer(checkpoints, facts=facts, keep=keep))
-            restored = _resume(checkpoints, state, facts)
-            state = restored.state if restored else state
+            restored = _resume(checkpoints, current, facts)
+            current = restored.state if restored else current
         saved = restored.step if restored else None
-        record = Record(int(state.step), state.loss_scale.kind, give_up_after, write)
+        record = Record(int(current.step), current.loss_scale.kind, give_up_after, write)
         interrupted = stack.enter_context(_interrupts())
-        calls = train_steps(task, state, steps=steps, seed=seed, steps_per_call=steps_per_call, resident=resident)
-        for state, metrics in stack.enter_context(contextlib.closing(calls)):
-            before, now = record.expect(metrics, state)
+        calls = train_steps(task, current, steps=steps, seed=seed, steps_per_call=steps_per_call, resident=resident)
+        for current, metrics in stack.enter_context(contextlib.closing(calls)):
+            before, now = record.expect(metrics, current)
             if save and now < steps and _reaches(save_every or an_epoch, before, now):
                 record.catch_up()
-                save(now, state)
+                save(now, current)
                 saved = now
             if task.test is not None and now < steps and evaluate_every and _reaches(evaluate_every, before, now):
-                record.evaluated(evaluate(task, state.params, state.model_state))
+                record.evaluated(evaluate(task, current.params, current.model_state))
             if interrupted():
                 break
         record.catch_up()
         if save and record.step != saved:
-            save(record.step, state)
+            save(record.step, current)
     if task.test is not None and record.step == steps:
-        record.evaluated(evaluate(task, state.params, state.model_state))
+        record.evaluated(evaluate(task, current.params, current.model_state))
     return Fit(
-        state=state,
+        state=current,
         history=record.history(),
         evaluations=record.evaluations,
         resumed_from=restored.step if restored else None,

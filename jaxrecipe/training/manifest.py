@@ -107,7 +107,7 @@ def _plain(leaf: Any) -> jax.Array:
 
 
 def _is_key(leaf: Any) -> bool:
-    return trees.is_array(leaf) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return trees.is_array(leaf) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _kind(leaf: Any) -> dict[str, Any]:
