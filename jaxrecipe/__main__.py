@@ -190,11 +190,14 @@ def _prepare_cifar10(options: argparse.Namespace) -> int:
 def _checked(task: "Task", **options: Any) -> "Report":
     """The report, with progress. What a check raises is in the report; a task or an option that cannot work is bad usage."""
     from jaxrecipe.cli.loading import UsageError
-    from jaxrecipe.cli.progress import checked
+    from jaxrecipe.cli.progress import checking
+    from jaxrecipe.recipe import check, select_checks
     from jaxrecipe.validate import InvalidTask
 
     try:
-        return checked(task, _console(), **options)
+        total = len(select_checks(only=options.get("only"), skip=options.get("skip", ())))
+        with checking(total, _console()) as watch:
+            return check(task, watch=watch, **options)
     except (InvalidTask, ValueError) as error:
         raise UsageError(str(error)) from error
 

@@ -3,7 +3,7 @@
 import inspect
 import time
 import traceback
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from importlib.metadata import version
 
@@ -43,6 +43,7 @@ def check(
     thresholds: Thresholds | None = None,
     expect: Mapping[str, str] | None = None,
     seed: int = 0,
+    watch: Callable[[str, Result | None], None] | None = None,
 ) -> Report:
     """Run the recipe on a training set-up.
 
@@ -53,45 +54,36 @@ def check(
         thresholds: `{check: {threshold: value}}`; under "*" for every check that has a threshold of that name.
         expect: `{check: reason}` for checks that are known to fail or warn here: they end as EXPECTED with the reason.
         seed: everything random follows from it; the same seed gives the same report.
+        watch: told `(name, None)` when a check begins and `(name, result)` when it ends, to show progress.
+
+    Returns:
+        The report; what is odd about the task but does not keep it from running stands in its notes.
 
     Raises:
         InvalidTask: if the task cannot work at all; lists everything that is wrong with it.
         ValueError: if a name of a check or threshold does not exist; lists those that do.
     """
-    started = time.perf_counter()
+    chosen = select_checks(only=only, skip=skip)
+    overrides = threshold_overrides(thresholds or {})
+    require_known(expect or {}, "expect")
+    started, results, tell = time.perf_counter(), [], watch or (lambda *_: None)
     with counting_compiles() as compiles:
-        results = tuple(run_checks(task, only=only, skip=skip, thresholds=thresholds, expect=expect, seed=seed))
+        odd = validate(task)
+        setup = make_setup(task, seed=seed)
+        for one in chosen:
+            tell(one.__name__, None)
+            result = run_one(setup, one, **overrides.get(one.__name__, {}))
+            results.append(as_expected(result, (expect or {}).get(one.__name__)))
+            tell(one.__name__, results[-1])
     return Report(
         task=task.name,
-        results=results,
+        results=tuple(results),
         seed=seed,
         seconds=time.perf_counter() - started,
         programs=compiles.programs,
         versions=versions(),
+        notes=tuple(f"Odd in the task: {problem}" for problem in odd),
     )
-
-
-def run_checks(
-    task: Task,
-    *,
-    only: Collection[str] | None = None,
-    skip: Collection[str] = (),
-    thresholds: Thresholds | None = None,
-    expect: Mapping[str, str] | None = None,
-    seed: int = 0,
-    starting: Callable[[str], None] | None = None,
-) -> Iterator[Result]:
-    """The results of `check`, one by one as they are found; `starting` is told the name of each check before it runs."""
-    chosen = select_checks(only=only, skip=skip)
-    overrides = threshold_overrides(thresholds or {})
-    require_known(expect or {}, "expect")
-    validate(task)
-    setup = make_setup(task, seed=seed)
-    for one in chosen:
-        if starting is not None:
-            starting(one.__name__)
-        result = run_one(setup, one, **overrides.get(one.__name__, {}))
-        yield as_expected(result, (expect or {}).get(one.__name__))
 
 
 def run_one(setup: Setup, check: Check, **thresholds: Scalar) -> Result:

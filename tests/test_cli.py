@@ -328,6 +328,8 @@ def test_ctrl_c_ends_with_a_short_message(tmp_path: Path) -> None:
     (tmp_path / "slow_file.py").write_text(
         textwrap.dedent("""
             import os, signal
+            if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in the background of a shell
+                signal.signal(signal.SIGINT, signal.default_int_handler)
             os.kill(os.getpid(), signal.SIGINT)
             task = None
         """)

@@ -159,20 +159,30 @@ def test_an_expected_failure_leaves_the_report_ok(recipe_of_four: Any) -> None:
     assert not recipe.check(linear_task(), only=["broken"]).ok
 
 
-def test_results_come_one_by_one(recipe_of_four: Any) -> None:
-    begun: list[str] = []
-    results = recipe.run_checks(linear_task(), starting=begun.append)
-    assert next(results).name == "fine"
-    assert begun == ["fine"]
-    assert [result.name for result in results] == ["odd", "broken", "crashes"]
+def test_whoever_watches_is_told_of_each_check(recipe_of_four: Any) -> None:
+    told: list[tuple[str, Status | None]] = []
+    recipe.check(linear_task(), watch=lambda name, result: told.append((name, result and result.status)))
+    assert told[:2] == [("fine", None), ("fine", Status.PASS)]
+    assert [name for name, status in told if status is None] == ["fine", "odd", "broken", "crashes"]
+    assert [status for _, status in told[1::2]] == [Status.PASS, Status.WARN, Status.FAIL, Status.CRASHED]
 
 
 def test_a_task_that_cannot_work_is_refused_before_any_check(recipe_of_four: Any) -> None:
     begun: list[str] = []
     task = linear_task(loss=lambda outputs, targets: ((outputs - targets) ** 2).mean())
     with pytest.raises(InvalidTask):
-        list(recipe.run_checks(task, starting=begun.append))
+        recipe.check(task, watch=lambda name, result: begun.append(name))
     assert not begun
+
+
+def test_what_is_odd_before_any_check_stands_in_the_notes(recipe_of_four: Any) -> None:
+    task = linear_task()
+    assert recipe.check(task).notes == ()
+    bytes_in = (np.arange(60, dtype=np.uint8).reshape(20, 3), task.train[1])
+    model = Model(task.model.init, lambda p, s, x, **_: (x.astype(jnp.float32) @ p["w"], s))
+    notes = recipe.check(task.replace(train=bytes_in, model=model)).notes
+    assert len(notes) == 1
+    assert notes[0].startswith("Odd in the task: task.prepare: got bytes that reach the model unscaled")
 
 
 def test_programs_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,42 +1,30 @@
 """What is going on, on standard error: a live line on a terminal, one plain line a finished check when piped."""
 
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
 
-from jaxrecipe.compiles import counting_compiles
-from jaxrecipe.recipe import run_checks, select_checks, versions
-from jaxrecipe.report.result import Report, Result
-from jaxrecipe.task import Task
+from jaxrecipe.report.result import Result
 
 
-def checked(task: Task, console: Console, **options: Any) -> Report:
-    """`recipe.check` with progress on a console; takes the same options and raises the same."""
-    total = len(select_checks(only=options.get("only"), skip=options.get("skip", ())))
-    started = time.perf_counter()
-    results: list[Result] = []
-    with counting_compiles() as compiles, _status(console) as show:
+@contextmanager
+def checking(total: int, console: Console) -> Iterator[Callable[[str, Result | None], None]]:
+    """What `recipe.check` may tell how far it is: a live line, or a plain line a finished check."""
+    done = 0
+    with _status(console) as show:
 
-        def starting(name: str) -> None:
-            show(f"{len(results) + 1}/{total} {name}")
-
-        for result in run_checks(task, **options, starting=starting):
-            results.append(result)
+        def watch(name: str, result: Result | None) -> None:
+            nonlocal done
+            if result is None:
+                show(f"{done + 1}/{total} {name}")
+                return
+            done += 1
             if not console.is_terminal:
-                console.out(
-                    f"{len(results)}/{total} {result.status} {result.name} {result.seconds:.1f} s", highlight=False
-                )
-    return Report(
-        task=task.name,
-        results=tuple(results),
-        seed=options.get("seed", 0),
-        seconds=time.perf_counter() - started,
-        programs=compiles.programs,
-        versions=versions(),
-    )
+                console.out(f"{done}/{total} {result.status} {name} {result.seconds:.1f} s", highlight=False)
+
+        yield watch
 
 
 @contextmanager

@@ -5,19 +5,22 @@ from jaxrecipe.validate import arguments, data, labels, shapes, training, values
 from jaxrecipe.validate.problem import InvalidTask, Problem
 
 
-def validate(task: Task) -> None:
-    """Raise when a task cannot work; nothing is trained and nothing of the user's is changed.
+def validate(task: Task) -> list[Problem]:
+    """Raise when a task cannot work, else give the warnings; nothing is trained and nothing of the user's is changed.
 
     Looks at the fields, at the data on the host (whole arrays, or a sample of what has to be read), and at shapes and dtypes of
     everything that the functions of the task make of one batch, by tracing them.
 
+    Returns:
+        What works and is probably not meant, each with where, got, wanted and what to do; empty where there is nothing odd.
+
     Raises:
-        InvalidTask: a `ValueError` that lists everything that is wrong, each with where, got, wanted and what to do. Warnings
-            alone do not raise; see `problems`.
+        InvalidTask: a `ValueError` that lists everything that is wrong, warnings too.
     """
     found = problems(task)
     if any(problem.severity == "error" for problem in found):
         raise InvalidTask(str(task.name), found)
+    return found
 
 
 def problems(task: Task) -> list[Problem]:

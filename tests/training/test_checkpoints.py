@@ -1,5 +1,6 @@
 """Checkpoints: what comes back is what was saved, or an error that says which array is not."""
 
+import gc
 import json
 import shutil
 import subprocess
@@ -123,6 +124,7 @@ def test_no_flipped_bit_in_any_file_goes_unseen(tmp_path: Path, same: Any) -> No
             else:
                 # Either the flip hit something that does not matter, or the whole step was not taken for one.
                 assert restored is None or same(restored.state, state), file
+    gc.collect()  # or a later test meets what Orbax left behind
     assert caught >= 3
 
 

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +144,15 @@ def test_contradictions_are_refused(make_task: Any, tmp_path: Path) -> None:
         fit(task, steps=5, checkpoints=tmp_path / "run")
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Python's own answer to Ctrl-C, also where the tests run in the background of a shell, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_one_interrupt_ends_the_run_whole_and_resumable(make_task: Any, same: Any, tmp_path: Path) -> None:
     def interrupt(step: int, metrics: Mapping[str, float]) -> None:
         if step == 4:
@@ -160,6 +169,7 @@ def test_one_interrupt_ends_the_run_whole_and_resumable(make_task: Any, same: An
     assert same(fit(task, steps=12, checkpoints=tmp_path).state, fit(task, steps=12).state)
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_a_second_interrupt_raises(make_task: Any) -> None:
     def insist(step: int, metrics: Mapping[str, float]) -> None:
         os.kill(os.getpid(), signal.SIGINT)
