@@ -1,1 +1,17 @@
-"""Models to try the recipe on: small ones for demonstrations, and the DPN family for the precision benchmark."""
+"""Models to try the recipe on: small ones for demonstrations, and the DPN family with its fast layers."""
+
+from jaxrecipe.models.batch_norm import BatchNorm
+from jaxrecipe.models.dpn import DPN, DPN26, DPN92, DPNConfig
+from jaxrecipe.models.grouped_conv import GroupedConv, choose_formulation, grouped_conv, measure_formulations
+
+__all__ = [
+    "DPN",
+    "DPN26",
+    "DPN92",
+    "BatchNorm",
+    "DPNConfig",
+    "GroupedConv",
+    "choose_formulation",
+    "grouped_conv",
+    "measure_formulations",
+]

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 
@@ -23,7 +24,7 @@ class Moments(NamedTuple):
 
 def wide(dtype: Any) -> Any:
     """The dtype in which statistics are taken: at least float32."""
-    return jnp.promote_types(dtype, jnp.float32)
+    return np.promote_types(dtype, np.float32)
 
 
 def channel_sum(values: Float[Array, "a b c d"], channel_axis: int) -> Float[Array, "channels"]:
@@ -173,11 +174,12 @@ class BatchNorm(nn.Module):
     @nn.compact
     def __call__(
         self,
-        *parts: Float[Array, "..."],
-        residuals: tuple[Float[Array, "..."] | None, ...] = (),
+        *parts: Float[Array | np.ndarray, "..."],
+        residuals: tuple[Float[Array | np.ndarray, "..."] | None, ...] = (),
         train: bool,
     ) -> tuple[Float[Array, "..."], ...]:
         """The parts, normalised; `residuals` (one for each part, or None) are added before ReLU."""
+        arrays = [jnp.asarray(part) for part in parts]
         widths = [part.shape[self.channel_axis] for part in parts]
         channels, dtype = sum(widths), wide(parts[0].dtype)
         scale = self.param("scale", nn.initializers.ones, (channels,), self.param_dtype).astype(dtype)
@@ -185,7 +187,8 @@ class BatchNorm(nn.Module):
         mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), dtype)
         variance = self.variable("batch_stats", "var", jnp.ones, (channels,), dtype)
         outputs, measured, start = [], [], 0
-        for part, residual, width in zip(parts, residuals or [None] * len(parts), widths, strict=True):
+        for part, residual, width in zip(arrays, residuals or [None] * len(parts), widths, strict=True):
+            residual = None if residual is None else jnp.asarray(residual)
             own = slice(start, start + width)
             if train:
                 around = jax.lax.stop_gradient(mean.value[own])
