@@ -1,0 +1,142 @@
+"""Missing classes are found where chance cannot explain them, imbalance is said where accuracy is the metric."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxrecipe.checks.data.class_balance import class_balance
+from jaxrecipe.report.result import Histogram, Result, Status, Table
+from jaxrecipe.targets import Binary, Classes, MultiLabel, TargetTree
+from jaxrecipe.task import Task
+from tests.zoo.healthy import HEALTHY, digits_task, heads_task
+
+Run = Callable[..., Result]
+COUNTED = ("digits", "binary", "multi_label", "heads", "dropout")
+
+
+def counted(y: Any, target: TargetTree, test: Any = None, **changes: Any) -> Task:
+    """A task of which only the labels matter."""
+
+    def data(labels: Any) -> Any:
+        return None if labels is None else (np.zeros((len(labels), 2), np.float32), labels)
+
+    return digits_task(train=data(y), test=data(test), prepare=None, target=target, **changes)
+
+
+def drawn(shares: list[float], size: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).choice(len(shares), size=size, p=shares).astype(np.int32)
+
+
+def some(rates: list[float], size: int, seed: int = 0) -> np.ndarray:
+    return (np.random.default_rng(seed).random((size, len(rates))) < rates).astype(np.float32)
+
+
+def without(label: int, split: str) -> Task:
+    task = digits_task()
+    x, y = getattr(task, split)
+    return task.replace(**{split: (x[y != label], y[y != label])})
+
+
+EVEN = [0.1] * 10
+MASKS = np.repeat(np.random.default_rng(1).random((500, 8, 8)) < 0.5, 1, axis=0).astype(np.int32)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("name", HEALTHY)
+def test_healthy_balance_passes(run: Run, name: str, seed: int) -> None:
+    result = run(class_balance, HEALTHY[name](seed))
+    assert result.status in (Status.PASS, Status.SKIP), result.finding
+    assert result.status is Status.PASS or name not in COUNTED
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        counted(drawn(EVEN, 12), Classes(10)),  # too few to say that one is missing
+        counted(drawn([0.9, 0.06, 0.04], 400), Classes(3), drawn([0.9, 0.06, 0.04], 60, 1)),
+        counted(drawn([0.001] + [0.111] * 9, 900), Classes(10), drawn([0.001] + [0.111] * 9, 100, 1)),
+        counted(drawn([0.005] * 200, 400), Classes(200)),
+        counted(some([0.01, 0.3, 0.2], 200), MultiLabel(3), some([0.01, 0.3, 0.2], 50, 1)),
+        counted(drawn([0.94, 0.06], 500), Binary(), drawn([0.94, 0.06], 20, 1)),
+        counted(MASKS, Classes(2), MASKS[:30]),
+    ],
+)
+def test_what_chance_explains_passes(run: Run, task: Task) -> None:
+    result = run(class_balance, task)
+    assert result.status is Status.PASS, result.finding
+
+
+BROKEN: dict[str, tuple[Task, Status, str]] = {
+    "missing in training": (without(3, "train"), Status.FAIL, "never be predicted"),
+    "declared one too many": (digits_task(target=Classes(11)), Status.FAIL, "number of classes that is too large"),
+    "missing in test": (without(3, "test"), Status.WARN, "within each class"),
+    "no positive": (counted(np.zeros(200, np.float32), Binary()), Status.FAIL, "never be predicted"),
+    "a label never positive": (counted(some([0.2, 0.0, 0.3], 600), MultiLabel(3)), Status.FAIL, "never be predicted"),
+    "a label always positive": (counted(some([0.2, 1.0, 0.3], 600), MultiLabel(3)), Status.WARN, "same everywhere"),
+    "a class in no mask": (counted(MASKS, Classes(3)), Status.FAIL, "never be predicted"),
+    "nearly all one class": (counted(drawn([0.97, 0.03], 2000), Binary()), Status.WARN, "balanced accuracy"),
+    "one in hundreds": (counted(drawn([0.5, 0.498, 0.002], 2000), Classes(3)), Status.WARN, "balanced accuracy"),
+    "few positives": (counted(some([0.02, 0.03, 0.03], 1000), MultiLabel(3)), Status.WARN, "balanced accuracy"),
+    "splits differ": (
+        counted(drawn([0.5, 0.5], 2000), Binary(), drawn([0.9, 0.1], 500, 1)),
+        Status.WARN,
+        "filtered, resampled or relabelled",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_chance_does_not_explain_is_named(run: Run, name: str) -> None:
+    task, status, hint = BROKEN[name]
+    result = run(class_balance, task)
+    assert result.status is status, (result.finding, result.hint)
+    assert hint in result.hint
+
+
+def test_imbalance_is_no_matter_where_accuracy_is_not_the_metric(run: Run) -> None:
+    task = counted(drawn([0.97, 0.03], 2000), Binary())
+    squared = {"brier": lambda outputs, labels: jnp.square(outputs - labels)}
+    assert run(class_balance, task.replace(metrics=squared)).status is Status.PASS
+
+
+def test_the_counts_are_those_of_a_loop(run: Run) -> None:
+    masks = np.random.default_rng(2).integers(0, 4, size=(50, 3, 3)).astype(np.int32)
+    result = run(class_balance, counted(masks, Classes(4)))
+    bars = next(e for e in result.evidence if isinstance(e, Histogram))
+    table = next(e for e in result.evidence if isinstance(e, Table))
+    for one in range(4):
+        holding = sum(any(int(pixel) == one for pixel in mask.ravel()) for mask in masks)
+        pixels = sum(int(pixel) == one for mask in masks for pixel in mask.ravel())
+        assert bars.counts["train"][one] == pixels
+        row = next(row for row in table.rows if row[0] == one)
+        assert row[1:] == (pixels, pytest.approx(pixels / 450), holding)
+
+
+def test_a_head_is_named_and_labels_are_counted_after_preparation(run: Run) -> None:
+    task = heads_task()
+    prepare = task.prepare
+    assert prepare is not None
+
+    def merged(x: Any, y: Any) -> Any:
+        x, y = prepare(x, y)
+        return x, {**y, "digit": jnp.where(y["digit"] == 4, 9, y["digit"])}
+
+    result = run(class_balance, task.replace(prepare=merged))
+    assert result.status is Status.FAIL
+    assert result.finding.startswith("digit: 1 of 10 declared classes never occur in 1438 training examples: 4.")
+    assert result.measured["digit: classes in the training data"] == 9
+
+
+def test_thresholds_can_be_moved(run: Run) -> None:
+    task = HEALTHY["binary"](0)
+    assert run(class_balance, task, majority_warn=0.8).status is Status.WARN
+    assert run(class_balance, without(3, "train"), chance=0.0).status is Status.PASS
+
+
+def test_nothing_to_count_is_skipped_with_a_reason(run: Run) -> None:
+    result = run(class_balance, HEALTHY["regression"](0))
+    assert result.status is Status.SKIP
+    assert "Classes" in result.hint
