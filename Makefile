@@ -7,12 +7,13 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 CODE := jaxrecipe experiments tests
 
-.PHONY: help demo test test-quick lint types format digits import-cost constraints clean
+.PHONY: help demo test test-quick test-torch lint types format digits import-cost constraints clean
 
 help:
 	@echo "make demo         the whole recipe on real handwritten digits, then training and exact test accuracy"
 	@echo "make test         all tests"
 	@echo "make test-quick   without the slow ones"
+	@echo "make test-torch   the tests that compare with PyTorch (installs it)"
 	@echo "make lint         ruff: mistakes and layout"
 	@echo "make types        pyright"
 	@echo "make format       let ruff rewrite what it can"
@@ -28,6 +29,9 @@ test: $(VENV)/.test
 
 test-quick: $(VENV)/.test
 	$(BIN)/pytest -n $(WORKERS) -m "not slow"
+
+test-torch: $(VENV)/.torch
+	$(BIN)/pytest -n $(WORKERS) $$(grep -l 'importorskip("torch' -r tests --include=test_*.py)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check $(CODE)
@@ -71,4 +75,8 @@ $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) -e ".[dev]"
+	@touch $@ $(VENV)/.test $(VENV)/.demo
+
+$(VENV)/.torch: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) -e ".[test,torch]"
 	@touch $@ $(VENV)/.test $(VENV)/.demo
