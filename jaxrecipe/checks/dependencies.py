@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxrecipe import trees
 from jaxrecipe.setup import Setup
+from jaxrecipe.targets import Tokens
 
 SMALL_START = 0.01
 """Parameters that all hold one value smaller than this (zero initialisation, layer scale) hide what stands behind them."""
@@ -131,3 +132,34 @@ def padding_id(tokens: np.ndarray) -> int | None:
     runs[hits.all(axis=1)] = tokens.shape[1]
     several = (runs > 1).mean() >= 0.25 and len(np.unique(runs)) >= 3
     return value if several and hits.sum() == runs.sum() else None
+
+
+def loss_alignment(setup: Setup) -> int | None:
+    """The `a` such that the loss holds target t + a against output t, for targets `[batch, time, ...]`; None if it is not one number.
+
+    Zero for most losses, one for those that shift inside: found by changing targets and watching where the gradient at the outputs moves.
+    """
+    _, targets = on_host(setup.batch)
+    outputs = jax.tree.map(lambda leaf: np.asarray(leaf[: len(targets)]), setup.at_init.outputs)
+    if not isinstance(targets, np.ndarray) or not isinstance(outputs, np.ndarray) or targets.ndim < 2:
+        return None
+    if outputs.shape[1] != targets.shape[1] or targets.shape[1] < 3:
+        return None
+    gradient = loss_gradient_at_outputs(setup)
+    clean = np.asarray(gradient(outputs, targets)[0], np.float64)
+    length, pad, found = targets.shape[1], _pad(setup), set()
+    counted = (targets != pad) & (other_values(targets) != pad) if pad is not None else np.ones(targets.shape, bool)
+    for position in {length // 2, max(1, length // 3)}:
+        where = np.zeros(targets.shape[:2], bool)
+        where[:, position] = counted[:, position].reshape(len(targets), -1).all(axis=1)
+        moved = np.abs(np.asarray(gradient(outputs, replaced(targets, where))[0], np.float64) - clean)
+        by_output = moved.reshape(*moved.shape[:2], -1).max(axis=(0, 2))
+        if not np.isfinite(by_output).all() or by_output.max() == 0:
+            return None
+        strong = np.flatnonzero(by_output > 0.1 * by_output.max())
+        found |= {position - int(t) for t in strong}
+    return found.pop() if len(found) == 1 else None
+
+
+def _pad(setup: Setup) -> int | None:
+    return setup.task.target.pad if isinstance(setup.task.target, Tokens) else None
