@@ -102,11 +102,20 @@ def step_memory(step: Step, state: PyTree, batch: PyTree, *, donate: bool = True
         RuntimeError: the backend does not tell the memory of its programs.
     """
     program = jax.jit(step, donate_argnums=0 if donate else ())
-    found = program.lower(_shapes(state), _shapes(batch)).compile().memory_analysis()
+    return program_memory(program.lower(_shapes(state), _shapes(batch)).compile(), trees.leading_size(batch))
+
+
+def program_memory(compiled: jax.stages.Compiled, batch: int) -> StepMemory:
+    """The memory of a program that is compiled already (`jax.jit(step).lower(...).compile()`), for so many examples.
+
+    Raises:
+        RuntimeError: the backend does not tell the memory of its programs.
+    """
+    found = compiled.memory_analysis()
     if found is None:
         raise RuntimeError(f"the {jax.default_backend()} backend does not report the memory of compiled programs")
     return StepMemory(
-        batch=trees.leading_size(batch),
+        batch=batch,
         arguments=int(found.argument_size_in_bytes),
         outputs=int(found.output_size_in_bytes),
         aliased=int(found.alias_size_in_bytes),
