@@ -129,12 +129,26 @@ def copes(setup: Setup, split: Split, rows: Int[np.ndarray, "rows"]) -> bool:
     return bool(trees.all_finite((loss, gradients)))
 
 
-def prepared_inputs(setup: Setup, split: Split, rows: Int[np.ndarray, "rows"]) -> Any:
-    """The inputs of some rows after `task.prepare`, on the host; prepared in batches of the size that training uses."""
+def prepared_inputs(setup: Setup, split: Split, rows: Int[np.ndarray, "rows"]) -> dict[str, np.ndarray]:
+    """The inputs of some rows as they enter the model, by path; prepared in batches of the size that training uses."""
     size = setup.batch_size
     parts = []
     for start in range(0, len(rows), size):
         part = rows[start : start + size]
         inputs, _ = setup.prepared(split, np.resize(part, size))
-        parts.append(jax.tree.map(lambda leaf, part=part: np.asarray(leaf)[: len(part)], inputs))
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+        parts.append(by_path(jax.tree.map(lambda leaf, part=part: np.asarray(leaf)[: len(part)], inputs)))
+    return {path: np.concatenate([part[path] for part in parts]) for path in parts[0]}
+
+
+def by_path(inputs: Any) -> dict[str, np.ndarray]:
+    """Each input as numbers that numpy can compare; a single one is called "inputs"."""
+    return {path or "inputs": real(np.asarray(leaf)) for path, leaf in trees.named_leaves(inputs).items()}
+
+
+def real(leaf: np.ndarray) -> np.ndarray:
+    """Yes and no as bytes, half precision as float32, complex numbers as pairs; others as they are."""
+    if leaf.dtype.kind == "b":
+        return leaf.view(np.uint8)
+    if np.iscomplexobj(leaf):
+        return np.stack([np.real(leaf), np.imag(leaf)], axis=-1)
+    return leaf if leaf.dtype.kind in "iu" or leaf.dtype.itemsize >= 4 else leaf.astype(np.float32)
