@@ -32,6 +32,7 @@ NAMED = {
     "sign_flipped": ("sign",),
     "labels_shuffled": ("shuffled",),
     "test_labels_off_by_one": ("label map", "label"),
+    "test_in_train": ("in train and test",),
     "double_scaling": ("scale", "scaled", "divided"),
     "frozen_layer": ("frozen", "Conv_0"),
     "learning_rate_100_times_too_small": ("learning rate",),

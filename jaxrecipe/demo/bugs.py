@@ -120,6 +120,12 @@ def test_labels_off_by_one(task: Task) -> Task:
     return task.replace(test=(images, (labels + 1) % 10))
 
 
+def test_in_train(task: Task) -> Task:
+    """A hundred examples of the test set are in the training set too, so the test flatters the model."""
+    images, labels = (np.concatenate([a, b[:100]]) for a, b in zip(task.train, task.test, strict=True))
+    return task.replace(train=(images, labels))
+
+
 def double_scaling(task: Task) -> Task:
     """The pixels, already scaled to [0, 1], are divided by 255 once more."""
     prepare = task.prepare or (lambda inputs, targets: (inputs, targets))
@@ -172,6 +178,7 @@ BUGS: tuple[Bug, ...] = (
     Bug(sign_flipped, ("overfit_one_batch", "loss_at_init")),
     Bug(labels_shuffled, ("input_independent_baseline",)),
     Bug(test_labels_off_by_one, ("input_independent_baseline",)),
+    Bug(test_in_train, ("split_leakage",)),
     Bug(double_scaling, ("visualize_just_before_the_net",)),
     Bug(frozen_layer, ("updates",)),
     Bug(learning_rate_100_times_too_small, ("overfit_one_batch", "updates")),
