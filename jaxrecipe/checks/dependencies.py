@@ -139,8 +139,8 @@ def loss_alignment(setup: Setup) -> int | None:
 
     Zero for most losses, one for those that shift inside: found by changing targets and watching where the gradient at the outputs moves.
     """
-    _, targets = on_host(setup.batch)
-    outputs = jax.tree.map(lambda leaf: np.asarray(leaf[: len(targets)]), setup.at_init.outputs)
+    inputs, targets = on_host(setup.batch)
+    outputs = on_host(setup.forward(setup.params, setup.model_state, inputs, train=False, key=setup.key)[0])
     if not isinstance(targets, np.ndarray) or not isinstance(outputs, np.ndarray) or targets.ndim < 2:
         return None
     if outputs.shape[1] != targets.shape[1] or targets.shape[1] < 3:

@@ -1,6 +1,7 @@
 """Stage 2, the end-to-end skeleton and dumb baselines: the checks in the order in which they run."""
 
 from jaxrecipe.checks.skeleton.chart_dependencies import chart_dependencies
+from jaxrecipe.checks.skeleton.chart_input_dependencies import chart_input_dependencies
 from jaxrecipe.checks.skeleton.chart_time_dependencies import chart_time_dependencies
 from jaxrecipe.checks.skeleton.fix_random_seed import fix_random_seed
 from jaxrecipe.checks.skeleton.init_well import init_well
@@ -20,6 +21,7 @@ CHECKS = (
     visualize_just_before_the_net,
     chart_dependencies,
     chart_time_dependencies,
+    chart_input_dependencies,
     updates,
     mode_consistency,
 )

@@ -173,12 +173,15 @@ def _chart(setup: Setup, key: PRNGKeyArray, count: int, tolerance: float, *, tra
     params, model_state = awake(setup.params, key), setup.model_state
     size = trees.leading_size(batch[0])
 
-    def losses(inputs: Any, targets: Any) -> Float[Array, "batch"]:
-        outputs, _ = setup.forward(params, model_state, inputs, train=train, key=key)
+    def losses_of(variables: Any, inputs: Any, targets: Any) -> Float[Array, "batch"]:
+        outputs, _ = setup.forward(variables[0], variables[1], inputs, train=train, key=key)
         return setup.losses(outputs, targets)
 
+    def losses(inputs: Any, targets: Any) -> Float[Array, "batch"]:
+        return losses_of((params, model_state), inputs, targets)
+
     clean = np.asarray(losses(*batch))
-    gradients = _gradient_norms(losses, batch, count)
+    gradients = _gradient_norms(losses_of, (params, model_state), batch, count)
     full, doubt, strength = [], np.zeros((size, size), bool), np.zeros((count, size))
     for part in range(2):
         above = np.nan_to_num(gradients[part], nan=np.inf) > tolerance * np.nanmax(gradients[part], initial=0.0)
@@ -200,21 +203,25 @@ def _chart(setup: Setup, key: PRNGKeyArray, count: int, tolerance: float, *, tra
     return Chart(inputs=full[0], targets=full[1], by_nan=doubt, strength=strength, blind=blind)
 
 
-def _gradient_norms(losses: Callable[..., Array], batch: Any, count: int) -> list[Float[np.ndarray, "count batch"]]:
+def _gradient_norms(
+    losses: Callable[..., Array], variables: Any, batch: Any, count: int
+) -> list[Float[np.ndarray, "count batch"]]:
     """Norms of the gradients of the first losses with respect to every example's inputs and targets."""
     size = trees.leading_size(batch[0])
 
     @jax.jit
-    def row(batch: Any, example: Array) -> tuple[Array, Array]:
+    def row(variables: Any, batch: Any, example: Array) -> tuple[Array, Array]:
         parts = [split_floating(part) for part in batch]
 
         def loss(leaves: list[list[Array]]) -> Array:
-            return losses(*(join_floating(one, rest) for one, (_, rest) in zip(leaves, parts, strict=True)))[example]
+            return losses(variables, *(join_floating(one, rest) for one, (_, rest) in zip(leaves, parts, strict=True)))[
+                example
+            ]
 
         gradients = jax.grad(loss)([floating for floating, _ in parts])
         return norm_of_example(gradients[0], size), norm_of_example(gradients[1], size)
 
-    rows = [row(batch, np.int32(i)) for i in range(count)]
+    rows = [row(variables, batch, np.int32(i)) for i in range(count)]
     return [np.stack([np.asarray(one[part], np.float64) for one in rows]) for part in range(2)]
 
 

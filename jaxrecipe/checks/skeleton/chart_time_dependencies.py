@@ -114,7 +114,8 @@ def _time_axis(setup: Setup) -> Axis | str:
     if not (setup.task.causal or isinstance(setup.task.target, Tokens)):
         return "Nothing is predicted along time: the target is not Tokens, and the task is not declared causal=True."
     inputs, _ = setup.batch
-    outputs = [leaf for leaf in jax.tree.leaves(setup.at_init.outputs) if leaf.ndim >= 2]
+    predicted, _ = setup.forward(setup.params, setup.model_state, inputs, train=False, key=setup.key)
+    outputs = [leaf for leaf in jax.tree.leaves(predicted) if leaf.ndim >= 2]
     lengths = {leaf.shape[1] for leaf in outputs if leaf.ndim >= 3} or {leaf.shape[1] for leaf in outputs}
     if len(lengths) != 1:
         return "The outputs have no one time axis, [batch, time, ...], to chart."
