@@ -1,6 +1,6 @@
 """One training set-up as values: Model, Loop and Task. Everything a check needs to know, and nothing that runs by itself."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -55,6 +55,8 @@ class Loop:
         evaluate: `evaluate(state, inputs, targets, batch_size) -> {name: number}` over the whole set that is given, or None.
         predict: `predict(state, inputs) -> outputs` as used at evaluation time, or None.
         save, restore: `save(state, directory)` and `restore(directory, template) -> state`, or None.
+        batches: `batches(epoch) -> iterable of (inputs, targets)`, the batches of epoch 0, 1, ... as your loader hands them out, in that
+            order and before `Task.prepare` and `Task.augment`; or None. `data_order` looks at two epochs of them.
     """
 
     init: Callable[[PRNGKeyArray], PyTree]
@@ -64,6 +66,7 @@ class Loop:
     predict: Callable[[PyTree, Inputs], PyTree] | None = None
     save: Callable[[PyTree, str], None] | None = None
     restore: Callable[[str, PyTree], PyTree] | None = None
+    batches: Callable[[int], Iterable[tuple[Inputs, Targets]]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

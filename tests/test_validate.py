@@ -349,6 +349,18 @@ ROWS: dict[str, Row] = {
     "loop metrics not scalars": Row(
         lambda: force(loop=own_loop(step=lambda s, x, y, k: (s, {"loss": x}))), "task.loop.step", "loss: float32[8, 6]", "scalars", "Reduce"
     ),
+    "loop gives no batch": Row(
+        lambda: force(loop=own_loop(batches=lambda epoch: iter(()))), "task.loop.batches(0)", "None as the first", "pairs", "a new iterable"
+    ),
+    "loop gives inputs alone": Row(
+        lambda: force(loop=own_loop(batches=lambda epoch: [X])), "task.loop.batches(0)", "an array float32[40, 6]", "pairs", "my_loader"
+    ),
+    "loop gives parts of different size": Row(
+        lambda: force(loop=own_loop(batches=lambda epoch: [(X, Y[:9])])), "task.loop.batches(0)", "[40, 6]", "one leading size", "my_loader"
+    ),
+    "loop batches of no arguments": Row(
+        lambda: force(loop=own_loop(batches=lambda: [(X, Y)])), "task.loop.batches(0)", "TypeError", "iterable", "lambda epoch"
+    ),
     "loop predicts something else": Row(
         lambda: force(loop=own_loop(predict=lambda s, x: x)), "task.loop.predict", "float32[8, 6]", "float32[8, 3]", "same network"
     ),
@@ -429,6 +441,7 @@ HEALTHY: dict[str, Callable[[], Task]] = {
     ),
     "frozen": lambda: BASE.replace(frozen=("bias",), capacities=(linear(), linear())),
     "own loop": lambda: BASE.replace(loop=own_loop()),
+    "own loop and batches": lambda: BASE.replace(loop=own_loop(batches=lambda epoch: [(X, Y)])),
     "own loop on the host": lambda: BASE.replace(
         loop=own_loop(step=lambda s, x, y, k: (s, {"loss": float(np.asarray(x).mean())}))
     ),

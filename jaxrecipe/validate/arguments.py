@@ -38,7 +38,7 @@ def _is_count(value: Any) -> bool:
 
 def _is_loop(value: Any) -> bool:
     needed = ("init", "step", "variables")
-    maybe = ("evaluate", "predict", "save", "restore")
+    maybe = ("evaluate", "predict", "save", "restore", "batches")
     return isinstance(value, Loop) and all(
         is_function(getattr(value, name)) or (name in maybe and getattr(value, name) is None)
         for name in (*needed, *maybe)

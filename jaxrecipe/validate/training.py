@@ -1,9 +1,10 @@
 """What is wrong with what trains: the optimizer, the user's own loop, frozen paths and the ladder of capacities."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxrecipe import trees
 from jaxrecipe.precision.policy import apply_policy, storage_params
@@ -75,6 +76,8 @@ def _outputs(traced: Traced, task: Task, model: Model, where: str) -> Any:
 
 def find_loop(traced: Traced, loop: Loop) -> None:
     """The user's own loop, as far as it can be traced: code that runs on the host is left for when it runs."""
+    if loop.batches is not None:
+        _check_batches(traced, loop.batches)
     state = _looped(traced, "task.loop.init", loop.init, jax.random.key(0), wanted="a state from a key")
     if state is None:
         return
@@ -93,6 +96,24 @@ def find_loop(traced: Traced, loop: Loop) -> None:
         lines = differences(traced.evaluated, outputs) if None not in (outputs, traced.evaluated) else []
         fix = "Both must be the same network with the same output."
         traced.expect(not lines, "task.loop.predict", got=f"other outputs: {listed(lines)}", wanted=wanted, fix=fix)
+
+
+def _check_batches(traced: Traced, batches: Callable[[int], Any]) -> None:
+    """The first batch that the user's loader hands out must be a pair with one leading size."""
+    where, wanted = "task.loop.batches(0)", "an iterable of pairs (inputs, targets), each with one leading size"
+    fix = "Write batches=lambda epoch: my_loader(seed=epoch), a new iterable at each call."
+    try:
+        first = next(iter(batches(0)), None)
+    except Exception as error:
+        traced.problems.append(Problem(where=where, got=message_of(error), wanted=wanted, fix=fix))
+        return
+    pair = isinstance(first, tuple | list) and len(first) == 2
+    if not traced.expect(pair, where, got=f"{kind_of(first)} as the first batch", wanted=wanted, fix=fix):
+        return
+    try:
+        trees.leading_size(jax.tree.map(np.asarray, first))
+    except (TypeError, ValueError) as error:
+        traced.problems.append(Problem(where=where, got=message_of(error), wanted=wanted, fix=fix))
 
 
 def _looped(traced: Traced, where: str, function: Any, *arguments: Any, wanted: str) -> Any:
