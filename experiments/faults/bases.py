@@ -159,7 +159,10 @@ def total_ink(seed: int, *, bias: bool = True) -> jr.Task:
     ask = lambda images, _: (images, (images.astype(np.float32).sum(axis=(1, 2, 3)) / 16.0))  # noqa: E731
     train, test = real_data.mapped((train, test), ask)
     mean, std = float(train[1].mean()), float(train[1].std())
-    final = {"final_bias_init": initializers.constant(mean), "final_kernel_init": initializers.normal(std / 16)}
+    final: dict[str, Any] = {
+        "final_bias_init": initializers.constant(mean),
+        "final_kernel_init": initializers.normal(std / 16),
+    }
     return regression(seed).replace(
         name="large-target regression",
         model=jr.linen(models.Dense(outputs=1, squeeze=True, **(final if bias else {}))),

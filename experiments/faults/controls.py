@@ -127,7 +127,7 @@ def accumulation(seed: int) -> jr.Task:
     """Gradients of two batches make one update."""
     optimizer = optax.MultiSteps(optax.adam(4e-3), every_k_schedule=2)
     task = bases.picture_mlp(seed).replace(name="gradient accumulation")
-    return task.replace(optimizer=optax.GradientTransformation(optimizer.init, optimizer.update))
+    return task.replace(optimizer=optimizer.gradient_transformation())
 
 
 def average_weights(seed: int) -> jr.Task:

@@ -134,7 +134,7 @@ class Recurrent(nn.Module):
         """Logits `[batch, classes]`."""
         del train
         rows = self.order(jnp.asarray(images)[..., 0])
-        states = nn.RNN(nn.GRUCell(self.width))(rows)
+        states: Any = nn.RNN(nn.GRUCell(self.width))(rows)
         return nn.Dense(self.classes)(states[:, -1])
 
 

@@ -1,13 +1,245 @@
 """The tables of the benchmark, as Markdown and as JSON."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from experiments.faults.score import Scores
+from experiments.faults.case import OWN, Outcome
+from experiments.faults.catalogue import FAULTS
+from experiments.faults.catalogue.fault import CATEGORIES
+from experiments.faults.controls import CONTROLS, SEEDS
+from experiments.faults.peers import PEERS
+from experiments.faults.score import BY_NAME, Scores, Share, alarmed, right_hint, told
+
+LONGEST = 140
+"""Characters of a hint that the table shows."""
 
 
 def markdown(scores: Scores) -> str:
-    return scores.summary()
+    """Everything, as one page."""
+    parts = [
+        "# The fault benchmark\n",
+        "Made by `python -m experiments.faults`; how to read it is in [docs/faults.md](../../docs/faults.md).\n",
+        _totals(scores),
+        _missed(scores),
+        _faults(scores),
+        _controls(scores),
+        _alone(scores),
+        _by_category(scores),
+        _peers(scores),
+        _facts(scores),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def rows(head: Sequence[str], body: Iterable[Sequence[object]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *body]
+    return (
+        "\n".join(
+            "| " + " | ".join(str(cell).replace("|", "/").replace("\n", " ") for cell in line) + " |" for line in lines
+        )
+        + "\n"
+    )
+
+
+def short(text: str) -> str:
+    """A text cut to what a table can show."""
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+
+
+def _totals(scores: Scores) -> str:
+    numbers, seconds = scores.numbers(), scores.seconds or [0.0]
+    body = [
+        ("recall: faults with a FAIL", scores.found),
+        ("of the 64 numbers, at least one variant found", f"{numbers['found']} of {numbers['there']}"),
+        ("right hint: a FAIL names the cause", scores.named),
+        ("… among the faults found", scores.named_if_found),
+        ("… already in the first check that fails", scores.named_first),
+        ("a WARN and no FAIL (counts as not found)", scores.warned_only),
+        ("false alarms: a FAIL, a crash or no answer on a control", scores.alarms),
+        ("controls with a WARN and nothing worse", scores.warnings),
+        ("seconds a case: median, most", f"{seconds[len(seconds) // 2]:.1f}, {seconds[-1]:.1f}"),
+    ]
+    note = f"{len(scores.faults)} faults of {numbers['there']} numbers; {len(scores.controls)} controls, each in {len(SEEDS)} seeds. "
+    return f"## Totals\n\n{note}Shares with Wilson's 95 % interval.\n\n" + rows(("", ""), body)
+
+
+def _missed(scores: Scores) -> str:
+    """Faults that were not found, or whose hint does not name the cause, with what was said."""
+    odd = [o for o in scores.faults if not o.failed or not right_hint(o)]
+    if not odd:
+        return "## Not found, or not named\n\nNone.\n"
+    body = []
+    for outcome in odd:
+        fault = BY_NAME[outcome.case.name]
+        said = [f"{c.name} {c.status}: {short(told(c))}" for c in outcome.of_status("FAIL", "WARN", "CRASHED")]
+        state = "not found" if not outcome.failed else "found, not named"
+        body.append((fault.name, fault.title, state, "<br>".join(said) or outcome.stopped or "nothing"))
+    return "## Not found, or not named\n\n" + rows(("fault", "what is wrong", "", "what was said"), body)
+
+
+def _faults(scores: Scores) -> str:
+    body = []
+    for outcome in scores.faults:
+        fault = BY_NAME[outcome.case.name]
+        hint = (
+            "first"
+            if right_hint(outcome, first=True)
+            else "yes"
+            if right_hint(outcome)
+            else "no"
+            if outcome.failed
+            else ""
+        )
+        state = "yes" if outcome.failed else "warned" if outcome.of_status("WARN") else "no"
+        body.append(
+            (
+                f"{fault.number}{fault.variant}",
+                fault.title,
+                fault.on.__name__,
+                state,
+                ", ".join(check.name for check in outcome.failed),
+                hint,
+                f"{outcome.seconds:.0f}",
+            )
+        )
+    head = ("", "what is wrong", "planted in", "found", "by", "cause named", "s")
+    return "## Each fault\n\n" + rows(head, body)
+
+
+def _controls(scores: Scores) -> str:
+    body = []
+    for control in CONTROLS:
+        mine = [outcome for outcome in scores.controls if outcome.case.name == control.name]
+        loud = [f"{c.name} ({o.case.seed})" for o in mine for c in o.of_status("FAIL", "CRASHED")]
+        stopped = [f"{o.stopped} ({o.case.seed})" for o in mine if o.stopped]
+        warned = [f"{c.name} ({o.case.seed})" for o in mine for c in o.of_status("WARN")]
+        if mine:
+            mean = sum(outcome.seconds for outcome in mine) / len(mine)
+            body.append((control.name, ", ".join(loud + stopped) or "none", ", ".join(warned) or "none", f"{mean:.0f}"))
+    return "## Healthy controls\n\nThe seed stands in brackets.\n\n" + rows(
+        ("control", "alarms", "warnings", "s"), body
+    )
+
+
+def _alone(scores: Scores) -> str:
+    """What each check adds: faults that it finds, and those that no other check finds."""
+    names = dict.fromkeys(check.name for outcome in scores.faults for check in outcome.checks)
+    alone, body = scores.alone(), []
+    for name in names:
+        finds = [o for o in scores.faults if name in [check.name for check in o.failed]]
+        names_it = sum(BY_NAME[o.case.name].named_in(told(c)) for o in finds for c in o.failed if c.name == name)
+        seconds = [c.seconds for o in (*scores.faults, *scores.controls) for c in o.checks if c.name == name]
+        body.append(
+            (
+                name,
+                len(finds),
+                names_it,
+                len(alone.get(name, [])),
+                ", ".join(alone.get(name, [])),
+                f"{sum(seconds) / len(seconds):.1f}",
+            )
+        )
+    head = ("check", "faults it fails on", "with the cause", "alone", "which", "mean s")
+    return "## What each check adds\n\n" + rows(head, body)
+
+
+def _by_category(scores: Scores) -> str:
+    """Where faults of a category are found: by category, how many of its faults each check fails on."""
+    checks = list(dict.fromkeys(check.name for o in scores.faults for check in o.failed))
+    body = []
+    for category in CATEGORIES:
+        mine = [o for o in scores.faults if BY_NAME[o.case.name].category == category]
+        counts = [sum(name in [c.name for c in o.failed] for o in mine) or "" for name in checks]
+        found = sum(bool(o.failed) for o in mine)
+        named = sum(right_hint(o) for o in mine)
+        body.append((category, f"{found}/{len(mine)}", f"{named}/{len(mine)}", *counts))
+    return "## By category\n\n" + rows(("category", "found", "named", *checks), body)
+
+
+def _peers(scores: Scores) -> str:
+    """The peers on what could be expressed for them, beside this project on the same faults and controls."""
+    body = []
+    for peer in PEERS:
+        theirs = scores.of(peer)
+        if not theirs.faults:
+            body.append((peer, "not installed here, so not run", *[""] * 6))
+            continue
+        shared = {o.case.name for o in theirs.faults}, {o.case.name for o in theirs.controls}
+        ours = Scores([o for o in scores.everything if o.case.tool == OWN and o.case.name in (*shared[0], *shared[1])])
+        body += [_peer_row(peer, theirs), _peer_row(f"jaxrecipe on the same {len(theirs.faults)}", ours)]
+    head = ("tool", "found", "cause named", "warned only", "false alarms", "controls warned", "median s", "most s")
+    return "## Peers\n\n" + rows(head, body) + _not_expressed(scores)
+
+
+def _peer_row(name: str, scores: Scores) -> tuple[object, ...]:
+    seconds = scores.seconds or [0.0]
+    return (
+        name,
+        scores.found,
+        scores.named,
+        scores.warned_only,
+        scores.alarms,
+        scores.warnings,
+        f"{seconds[len(seconds) // 2]:.1f}",
+        f"{seconds[-1]:.1f}",
+    )
+
+
+def _not_expressed(scores: Scores) -> str:
+    """What could not be given to any peer, and why."""
+    given = {o.case.name for peer in PEERS for o in scores.of(peer).faults}
+    if not given:
+        return ""
+    from experiments.faults.peers.torch_cases import WHY_NOT
+
+    lines = ["\nNot expressed for the peers:\n"]
+    for what, why, numbers in WHY_NOT:
+        left = [f.name for f in FAULTS if f.number in numbers and f.name not in given]
+        if left:
+            lines.append(f"- {what} ({why}): {', '.join(left)}")
+    return "\n".join(lines) + "\n"
+
+
+def _facts(scores: Scores) -> str:
+    seen: dict[str, list[str]] = {}
+    for outcome in scores.everything:
+        for name, value in outcome.facts.items():
+            if value not in seen.setdefault(name, []):
+                seen[name].append(value)
+    lines = [f"- {name}: {', '.join(values)}" for name, values in seen.items()]
+    return (
+        "## Measured with\n\n"
+        + "\n".join([*lines, f"- seeds: {', '.join(map(str, SEEDS))} of the controls, 0 of the faults"])
+        + "\n"
+    )
 
 
 def to_data(scores: Scores) -> dict[str, Any]:
-    return {}
+    """Everything as JSON: totals of each tool, and each case."""
+    return {
+        "totals": {tool: _numbers(scores.of(tool)) for tool in (OWN, *PEERS)},
+        "cases": [_case(o) for o in scores.everything],
+    }
+
+
+def _numbers(scores: Scores) -> dict[str, Any]:
+    shares: dict[str, Share] = {
+        "found": scores.found,
+        "named": scores.named,
+        "named_first": scores.named_first,
+        "warned_only": scores.warned_only,
+        "false_alarms": scores.alarms,
+        "controls_warned": scores.warnings,
+    }
+    return {**{name: share.data() for name, share in shares.items()}, "seconds": sum(scores.seconds)}
+
+
+def _case(outcome: Outcome) -> dict[str, Any]:
+    """A case: what was said by the checks that did not pass, and the verdict."""
+    loud = [{**vars(c), "seconds": round(c.seconds, 2)} for c in outcome.of_status("FAIL", "WARN", "CRASHED")]
+    facts = {name: outcome.facts[name] for name in ("commit",) if name in outcome.facts}
+    data = {**vars(outcome.case), "seconds": outcome.seconds, "stopped": outcome.stopped, "checks": loud, **facts}
+    if outcome.case.kind == "fault" and outcome.case.name in BY_NAME:
+        return {**data, "found": bool(outcome.failed), "named": right_hint(outcome)}
+    return {**data, "alarm": alarmed(outcome)}

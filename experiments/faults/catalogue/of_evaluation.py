@@ -52,7 +52,7 @@ def last_batch_dropped(task: jr.Task) -> jr.Task:
         def evaluate(state: State, inputs: Any, targets: Any, batch_size: int) -> dict[str, float]:
             size = max(len(targets) // batch_size, 1) * batch_size
             few = jax.tree.map(lambda leaf: leaf[:size], (inputs, targets))
-            return dict(exact_evaluation(task, predict)(state, *few, batch_size))
+            return dict(exact_evaluation(task, predict)(state, few[0], few[1], batch_size))
 
         return evaluate
 
