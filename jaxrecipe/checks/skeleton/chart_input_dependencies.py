@@ -128,7 +128,7 @@ def _influences(setup: Setup, params: Any, key: PRNGKeyArray, parts: int) -> lis
         return found
     more = _in_mode(setup, params, key, inputs, parts, train=True)
     return [
-        Influence(one.name, one.leaf, np.maximum(one.strength, other.strength), one.varies)
+        Influence(one.name, one.leaf, np.asarray(np.maximum(one.strength, other.strength)), one.varies)
         for one, other in zip(found, more, strict=True)
     ]
 
