@@ -1,9 +1,17 @@
 """Stage 1, become one with the data: the checks in the order in which they run."""
 
+from jaxrecipe.checks.data.class_balance import class_balance
+from jaxrecipe.checks.data.data_order import data_order
 from jaxrecipe.checks.data.duplicates import duplicates
+from jaxrecipe.checks.data.finite_inputs import finite_inputs
+from jaxrecipe.checks.data.labels import labels
 from jaxrecipe.checks.data.split_leakage import split_leakage
 
 CHECKS = (
+    finite_inputs,
+    labels,
+    class_balance,
     duplicates,
     split_leakage,
+    data_order,
 )
