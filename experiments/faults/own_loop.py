@@ -1,6 +1,6 @@
 """A training loop as people write it by hand, right as it stands; each part can be given another way, to plant a fault in it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,11 @@ Predict = Callable[[State, Any], Any]
 Evaluate = Callable[[State, Any, Any, int], Mapping[str, float]]
 
 
+def shuffled(epoch: int, size: int) -> np.ndarray:
+    """Another order in each epoch."""
+    return np.random.default_rng([17, epoch]).permutation(size)
+
+
 def own_loop(
     task: jr.Task,
     *,
@@ -33,6 +38,7 @@ def own_loop(
     train_at_eval: bool = False,
     evaluate: Callable[[jr.Task, Predict], Evaluate] | None = None,
     stored: Callable[[State], State] = lambda state: state,
+    order: Callable[[int, int], np.ndarray] = shuffled,
 ) -> jr.Loop:
     """A jitted optax step, an exact evaluation and checkpoints around a task's model, loss and optimizer.
 
@@ -49,6 +55,7 @@ def own_loop(
         train_at_eval: leaves the model in training mode when it predicts.
         evaluate: makes the evaluation from the task and the prediction.
         stored: the part of a state that a checkpoint holds; the rest is taken from a fresh state.
+        order: the order in which the examples come, from the number of the epoch and how many there are.
     """
     optimizer = optimizer or task.optimizer
 
@@ -90,6 +97,13 @@ def own_loop(
             leaves = [jnp.asarray(file[f"arr_{index}"]) for index in range(len(jax.tree.leaves(kept)))]
         return {**template, **jax.tree.unflatten(jax.tree.structure(kept), leaves)}
 
+    def loaded(epoch: int) -> Iterator[tuple[Any, Any]]:
+        size = len(jax.tree.leaves(task.train)[0])
+        chosen = order(epoch, size)
+        for start in range(0, size - task.batch_size + 1, task.batch_size):
+            rows = chosen[start : start + task.batch_size]
+            yield jax.tree.map(lambda leaf, rows=rows: leaf[rows], task.train)
+
     return jr.Loop(
         init=init,
         step=step,
@@ -98,6 +112,7 @@ def own_loop(
         predict=predict,
         save=save,
         restore=restore,
+        batches=loaded,
     )
 
 

@@ -160,7 +160,8 @@ def label_stamped(task: jr.Task) -> jr.Task:
 def sorted_by_label(task: jr.Task) -> jr.Task:
     """The training data lie sorted by label, and a loop of one's own takes them in this order."""
     order = np.argsort(task.train[1], kind="stable")
-    return with_own_loop(on_train(task, lambda x, y: (x[order], y[order])))
+    task = on_train(task, lambda x, y: (x[order], y[order]))
+    return with_own_loop(task, order=lambda _epoch, size: np.arange(size))
 
 
 def split_of_sorted_data(task: jr.Task) -> jr.Task:

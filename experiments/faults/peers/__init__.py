@@ -6,7 +6,7 @@ PEERS = ("torchtest2", "neural_net_checklist", "syndset")
 
 
 def installed(peer: str) -> bool:
-    """Whether a peer and PyTorch are there (`pip install jaxrecipe[peers]`)."""
+    """Whether a peer and PyTorch are there (`pip install jaxrecipe[fault-peers]`)."""
     try:
         return bool(version(peer) and version("torch"))
     except PackageNotFoundError:
