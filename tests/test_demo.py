@@ -38,6 +38,7 @@ NAMED = {
     "learning_rate_100_times_too_small": ("learning rate",),
     "same_key_every_step": ("same key", "same draw", "key"),
     "updates_thrown_away": ("thrown away",),
+    "last_batch_dropped": ("last batch is dropped",),
 }
 CATCHABLE = [bug for bug in BUGS if EXISTING & set(bug.caught_by)]
 

@@ -1,5 +1,6 @@
 """A few steps of the loop under test, with what an independent plain step needs to know of each."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,7 +51,7 @@ class Trace:
     def moves(self) -> list[Float[np.ndarray, "parameters"]]:
         """What each step added to the parameters, as one vector."""
         flat = [vector(params) for params in self.params]
-        return [after - before for before, after in zip(flat[:-1], flat[1:], strict=True)]
+        return [after - before for before, after in itertools.pairwise(flat)]
 
     def without(self, dropped: Sequence[int]) -> "Trace":
         """The trace without some steps in which nothing happened."""
@@ -181,7 +182,7 @@ def _derivation(
 
 WAYS: tuple[Callable[[PRNGKeyArray, int], PRNGKeyArray], ...] = (
     lambda key, _: key,
-    lambda key, step: jax.random.fold_in(key, step),
+    jax.random.fold_in,
     lambda key, step: jax.random.split(jax.random.fold_in(key, step))[1],
     lambda key, step: jax.random.split(jax.random.fold_in(key, step))[0],
     lambda key, _: jax.random.split(key)[0],

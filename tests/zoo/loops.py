@@ -1,12 +1,17 @@
 """Loops written by hand around a task, right unless told otherwise: the faults that people make in their own steps."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
+from jaxrecipe import trees
 from jaxrecipe.checks.clocks import clocks, with_clocks
 from jaxrecipe.task import Loop, Task
 
@@ -117,3 +122,130 @@ def _updated(optimizer: Any, state: State, grads: Any, fault: str, every: int) -
         after = jax.tree.map(lambda new, old: old if jnp.issubdtype(new.dtype, jnp.integer) else new, after, opt)
     moved = params if fault == "thrown away" else optax.apply_updates(params, updates)
     return {"params": moved, "opt": after, "sum": total}
+
+
+def evaluating(task: Task, fault: str = "", *, named: str = "loss") -> Task:
+    """The task with a right loop whose evaluation has one fault, or none."""
+    loop = make_loop(task)
+    first = loop.init(jax.random.key(0))
+    draws = [0]
+
+    @partial(jax.jit, static_argnames="train")
+    def forward(state: State, inputs: Any, key: Any, *, train: bool) -> Any:
+        return task.model.apply(state["params"], state["stats"], inputs, train=train, key=key)[0]
+
+    def rows(state: State, inputs: Any, targets: Any) -> dict[str, np.ndarray]:
+        if fault == "stale parameters":
+            state = first
+        if fault == "random":
+            draws[0] += 1
+        key = jax.random.key(draws[0])
+        outputs = forward(state, inputs, key, train=fault in ("training mode", "random"))
+        scores = {"loss": task.loss(outputs, targets)}
+        scores |= {name: metric(outputs, targets) for name, metric in task.all_metrics.items()}
+        return {name: np.asarray(values, np.float64) for name, values in scores.items()}
+
+    def evaluate(state: State, inputs: Any, targets: Any, batch_size: int) -> dict[str, Any]:
+        if fault in ("training split", "test split"):
+            inputs, targets = map(jnp.asarray, task.train if fault == "training split" else task.test)
+            if task.prepare:
+                inputs, targets = task.prepare(inputs, targets)
+        if fault == "augments" and task.augment:
+            inputs, targets = task.augment(jax.random.key(5), inputs, targets)
+        size = len(jax.tree.leaves(inputs)[0])
+        parts, counts = [], []
+        for start in range(0, size, batch_size):
+            batch = jax.tree.map(lambda leaf: leaf[start : start + batch_size], (inputs, targets))  # noqa: B023
+            count = len(jax.tree.leaves(batch)[0])
+            if fault == "refuses" and count < batch_size:
+                raise ValueError(f"{count} examples do not fill a batch")
+            if fault == "drops" and count < batch_size:
+                continue
+            if fault.startswith("pads") and count < batch_size:
+                batch = jax.tree.map(lambda leaf: jnp.resize(leaf, (batch_size, *leaf.shape[1:])), batch)  # noqa: B023
+            parts.append(rows(state, *batch))
+            if fault == "pads right":
+                parts[-1] = {name: values[:count] for name, values in parts[-1].items()}
+            counts.append(count)
+        found = {name: _reduced([part[name] for part in parts], fault, batch_size) for name in parts[0]} if parts else {}
+        if fault == "per cent":
+            found["accuracy"] *= 100
+        if fault == "batch-wise":
+            found = {"spread": float(np.mean([part["loss"].std() for part in parts])), **found}
+        return {("eval_" + name if named == "prefixed" else name): value for name, value in found.items()}
+
+    return task.replace(loop=replace(loop, evaluate=evaluate))
+
+
+def _reduced(parts: list[np.ndarray], fault: str, batch_size: int) -> float:
+    """The number of an evaluation from the values of its batches."""
+    everything = np.concatenate(parts)
+    match fault:
+        case "batch means":
+            return float(np.mean([part.mean() for part in parts]))
+        case "wrong count":
+            return float(everything.sum() / (len(parts) * batch_size))
+        case "last batch":
+            return float(parts[-1].mean())
+        case "float16" | "bfloat16":
+            total = jnp.zeros((), fault)
+            for part in parts:
+                total = total + jnp.asarray(part.sum(), fault)
+            return float(total) / len(everything)
+        case "sum":
+            return float(everything.sum())
+        case "other loss":
+            return float(np.square(everything).mean())
+    return float(everything.mean())
+
+
+LOST = {"parameters": "params/", "statistics": "stats/", "optimizer": "opt/", "step": "step", "key": "key"}
+"""What a checkpoint can leave out, and the start of the paths under which it stands in the state."""
+
+
+def saving(task: Task, fault: str = "") -> Task:
+    """The task with a right loop that saves its state with numpy, with one fault or none."""
+    loop = make_loop(task)
+    calls = [0]
+
+    def plain(leaf: Any) -> np.ndarray:
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            leaf = jax.random.key_data(leaf)
+        return np.asarray(leaf)
+
+    def save(state: State, directory: str) -> None:
+        arrays = {path: plain(leaf) for path, leaf in trees.named_leaves(state).items()}
+        if fault in LOST:
+            arrays = {path: array for path, array in arrays.items() if not path.startswith(LOST[fault])}
+        if fault == "half":
+            arrays = {path: array.astype(np.float16) if array.dtype == np.float32 else array for path, array in arrays.items()}
+        np.savez(Path(directory) / "state.npz", **arrays)
+
+    def restore(directory: str, template: State) -> State:
+        if fault == "raises":
+            raise KeyError("opt")
+        stored = np.load(Path(directory) / "state.npz")
+
+        def one(path: str, leaf: Any) -> Any:
+            if path not in stored:
+                return leaf
+            if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+                return jax.random.wrap_key_data(jnp.asarray(stored[path]))
+            if fault == "python counter" and path == "step":
+                return int(stored[path])
+            return jnp.asarray(stored[path])
+
+        leaves = [one(path, leaf) for path, leaf in trees.named_leaves(template).items()]
+        if fault == "structure":
+            return dict(enumerate(leaves))
+        return jax.tree.unflatten(jax.tree.structure(template), leaves)
+
+    def restless(state: State, inputs: Any, targets: Any, key: Any) -> Any:
+        calls[0] += 1
+        state, metrics = loop.step(state, inputs, targets, key)
+        return {**state, "step": state["step"] + calls[0]}, metrics
+
+    step = restless if fault == "restless" else loop.step
+    if fault == "restore missing":
+        return task.replace(loop=replace(loop, save=save))
+    return task.replace(loop=replace(loop, step=step, save=save, restore=restore))
