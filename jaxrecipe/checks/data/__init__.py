@@ -6,6 +6,7 @@ from jaxrecipe.checks.data.duplicates import duplicates
 from jaxrecipe.checks.data.finite_inputs import finite_inputs
 from jaxrecipe.checks.data.labels import labels
 from jaxrecipe.checks.data.split_leakage import split_leakage
+from jaxrecipe.checks.data.split_shift import split_shift
 
 CHECKS = (
     finite_inputs,
@@ -13,5 +14,6 @@ CHECKS = (
     class_balance,
     duplicates,
     split_leakage,
+    split_shift,
     data_order,
 )
