@@ -35,7 +35,8 @@ def evaluation_under_test(setup: Setup) -> tuple[Evaluate, bool]:
         return jax.tree.map(lambda leaf: jnp.asarray(leaf[np.searchsorted(wanted, indices)]), batch)
 
     def theirs(state: PyTree, split: Split, indices: np.ndarray, batch_size: int) -> dict[str, float]:
-        values = own(trees.copy(state), *rows(split, indices), batch_size) if own else {}
+        inputs, targets = rows(split, indices)
+        values = own(trees.copy(state), inputs, targets, batch_size) if own else {}
         return {str(name): float(value) for name, value in values.items() if np.size(value) == 1}
 
     def ours(state: PyTree, split: Split, indices: np.ndarray, batch_size: int) -> dict[str, float]:

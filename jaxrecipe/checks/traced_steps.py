@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -194,3 +195,23 @@ WAYS: tuple[Callable[[PRNGKeyArray, int], PRNGKeyArray], ...] = (
 
 def _same(left: float, right: float) -> bool:
     return abs(left - right) <= 1e-5 * max(abs(left), abs(right), 1e-3)
+
+
+def like_params(setup: Setup) -> list[tuple[int, str]]:
+    """Where the state holds a tree like the parameters, other than optimizer moments: index among the leaves so found, and path."""
+    state = setup.fresh_state()
+    params = setup.loop.variables(state)[0]
+    found = jax.tree_util.tree_leaves_with_path(state, is_leaf=partial(alike, params))
+    return [
+        (index, jax.tree_util.keystr(path, simple=True, separator="/") or "the root")
+        for index, (path, tree) in enumerate(found)
+        if alike(params, tree) and np.array_equal(vector(tree), vector(params))
+    ]
+
+
+def alike(params: Any, tree: Any) -> bool:
+    """Whether a tree has the structure and shapes of the parameters."""
+    if jax.tree.structure(tree) != jax.tree.structure(params):
+        return False
+    pairs = zip(jax.tree.leaves(tree), jax.tree.leaves(params), strict=True)
+    return all(np.shape(left) == np.shape(right) and trees.is_floating(left) for left, right in pairs)

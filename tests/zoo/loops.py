@@ -162,12 +162,14 @@ def evaluating(task: Task, fault: str = "", *, named: str = "loss") -> Task:
             if fault == "drops" and count < batch_size:
                 continue
             if fault.startswith("pads") and count < batch_size:
-                batch = jax.tree.map(lambda leaf: jnp.resize(leaf, (batch_size, *leaf.shape[1:])), batch)  # noqa: B023
+                batch = jax.tree.map(lambda leaf: jnp.resize(leaf, (batch_size, *leaf.shape[1:])), batch)
             parts.append(rows(state, *batch))
             if fault == "pads right":
                 parts[-1] = {name: values[:count] for name, values in parts[-1].items()}
             counts.append(count)
-        found = {name: _reduced([part[name] for part in parts], fault, batch_size) for name in parts[0]} if parts else {}
+        found = (
+            {name: _reduced([part[name] for part in parts], fault, batch_size) for name in parts[0]} if parts else {}
+        )
         if fault == "per cent":
             found["accuracy"] *= 100
         if fault == "batch-wise":
@@ -218,7 +220,9 @@ def saving(task: Task, fault: str = "") -> Task:
         if fault in LOST:
             arrays = {path: array for path, array in arrays.items() if not path.startswith(LOST[fault])}
         if fault == "half":
-            arrays = {path: array.astype(np.float16) if array.dtype == np.float32 else array for path, array in arrays.items()}
+            arrays = {
+                path: array.astype(np.float16) if array.dtype == np.float32 else array for path, array in arrays.items()
+            }
         np.savez(Path(directory) / "state.npz", **arrays)
 
     def restore(directory: str, template: State) -> State:

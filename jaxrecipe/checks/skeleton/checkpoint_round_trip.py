@@ -96,8 +96,14 @@ def _told(leaves: list[Leaf], ends: list[Any], raised: str, steps: int) -> Resul
     lost = [leaf for leaf in leaves if leaf.difference]
     repeats = bool(ends) and _differing(ends[0], ends[1]) == 0
     apart = _differing(ends[0], ends[2]) if repeats else 0
-    measured = {"leaves": len(leaves), "leaves that differ": len(lost), f"leaves that differ after {steps} more steps": apart}
-    rows = [(leaf.path, leaf.part, leaf.difference or "none") for leaf in sorted(leaves, key=lambda one: not one.difference)]
+    measured = {
+        "leaves": len(leaves),
+        "leaves that differ": len(lost),
+        f"leaves that differ after {steps} more steps": apart,
+    }
+    rows = [
+        (leaf.path, leaf.part, leaf.difference or "none") for leaf in sorted(leaves, key=lambda one: not one.difference)
+    ]
     table = Table(title="The state, saved and restored", columns=("leaf", "part", "difference"), rows=rows[:40])
     verdict = partial(_result, measured=measured, expected=dict.fromkeys(list(measured)[1:], 0), evidence=(table,))
     if lost:
@@ -205,7 +211,9 @@ def _difference(saved: Any, restored: Any) -> str:
         return f"shape {list(left.shape)} came back as {list(right.shape)}"
     if left.tobytes() == right.tobytes():
         return ""
-    return f"{int((left != right).sum())} of {left.size} numbers" if left.size > 1 else f"{left!s} came back as {right!s}"
+    return (
+        f"{int((left != right).sum())} of {left.size} numbers" if left.size > 1 else f"{left!s} came back as {right!s}"
+    )
 
 
 def _parts(setup: Setup, state: Any) -> dict[str, str]:
@@ -225,7 +233,9 @@ def _by_name(path: str, leaf: Any) -> str:
         return "random key"
     if "scale" in words and "loss" in words:
         return "loss scale"
-    optimizer = any(word.startswith("opt") or word in ("mu", "nu", "trace", "count", "momentum", "tx") for word in words)
+    optimizer = any(
+        word.startswith("opt") or word in ("mu", "nu", "trace", "count", "momentum", "tx") for word in words
+    )
     if optimizer:
         return "optimizer state"
     if "ema" in words or "average" in words or "shadow" in words:
@@ -253,7 +263,11 @@ def _hint(lost: list[Leaf]) -> str:
     told = "; ".join(CONSEQUENCES[part] for part in parts)
     if all(f"{leaf.difference} ".partition(" came back as ")[2].strip(" |").isidentifier() for leaf in lost):
         return f"The type is lost ({told}): store dtypes with the arrays (numpy's files do not know bfloat16), and cast back to the template's."
-    how = "they are those of the template" if all(leaf.untouched for leaf in lost) else "they are neither what was saved nor the template's"
+    how = (
+        "they are those of the template"
+        if all(leaf.untouched for leaf in lost)
+        else "they are neither what was saved nor the template's"
+    )
     return f"Lost: {told}. After restore {how}: save the whole state, and take every leaf from the file."
 
 

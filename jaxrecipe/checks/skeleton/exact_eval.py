@@ -236,7 +236,8 @@ def _same_whatever_is_given(asked: Asked) -> Verdict | None:
     if not differ or any(first.get(name) != said.get(name) or name not in said for name in differ):
         return None
     name = min(differ, key=lambda one: one != "loss")
-    for split, source in (("train", asked.setup.train), ("test", asked.setup.test)):
+    splits: tuple[tuple[Split, Any], ...] = (("train", asked.setup.train), ("test", asked.setup.test))
+    for split, source in splits:
         if source is None:
             continue
         everything = np.arange(source.size)[: LARGE_BYTES // max(trees.nbytes(source.gather(np.zeros(1, int))), 1)]

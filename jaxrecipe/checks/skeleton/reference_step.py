@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, PRNGKeyArray
 
 from jaxrecipe import trees
 from jaxrecipe.checks.clocks import clocks, with_clocks
-from jaxrecipe.checks.traced_steps import Trace, vector, watch
+from jaxrecipe.checks.traced_steps import Trace, alike, like_params, vector, watch
 from jaxrecipe.report.result import Curve, Result, Status, Table
 from jaxrecipe.setup import Setup
 
@@ -498,11 +498,11 @@ def _averaged(context: Context) -> Verdict | None:
     setup, comparison = context.setup, context.comparison
     if not setup.owns_loop:
         return None
-    for index, place in _like_params(setup)[:4]:
+    for index, place in like_params(setup)[:4]:
 
         def raw(state: Any, index: int = index) -> tuple[Any, Any]:
             params, model_state = setup.loop.variables(state)
-            return jax.tree.leaves(state, is_leaf=partial(_alike, params))[index], model_state
+            return jax.tree.leaves(state, is_leaf=partial(alike, params))[index], model_state
 
         trace = watch(setup, context.key, comparison.trace.steps, variables=raw)
         if compare(comparison.optimizer, trace, half=context.half).match.within(context.limit):
@@ -511,26 +511,6 @@ def _averaged(context: Context) -> Verdict | None:
                 f"The parameters at {place} of your state take plain steps; those that variables gives follow them, as averaged ones do.",
             )
     return None
-
-
-def _like_params(setup: Setup) -> list[tuple[int, str]]:
-    """Where the state holds a tree like the parameters, other than optimizer moments: index among the leaves so found, and path."""
-    state = setup.fresh_state()
-    params = setup.loop.variables(state)[0]
-    found = jax.tree_util.tree_leaves_with_path(state, is_leaf=partial(_alike, params))
-    return [
-        (index, jax.tree_util.keystr(path, simple=True, separator="/") or "the root")
-        for index, (path, tree) in enumerate(found)
-        if _alike(params, tree) and np.array_equal(vector(tree), vector(params))
-    ]
-
-
-def _alike(params: Any, tree: Any) -> bool:
-    """Whether a tree has the structure and shapes of the parameters."""
-    if jax.tree.structure(tree) != jax.tree.structure(params):
-        return False
-    pairs = zip(jax.tree.leaves(tree), jax.tree.leaves(params), strict=True)
-    return all(np.shape(left) == np.shape(right) and trees.is_floating(left) for left, right in pairs)
 
 
 def _by_a_rule(context: Context) -> Verdict | None:

@@ -21,7 +21,11 @@ CASES: list[tuple[Callable[[], Task], Status, str]] = [
     (lambda: saving(digits_task(), "restore missing"), S, "no restore"),
     (lambda: saving(digits_task(), "restless"), P, "differ anyway"),
     (lambda: saving(digits_task(), "python counter"), W, "step counter (step: int32 came back as int)"),
-    (lambda: saving(digits_task(), "parameters"), F, "the model itself is not restored. After restore they are those of the template"),
+    (
+        lambda: saving(digits_task(), "parameters"),
+        F,
+        "the model itself is not restored. After restore they are those of the template",
+    ),
     (lambda: saving(batch_norm_task(), "statistics"), F, "batch statistics"),
     (lambda: saving(digits_task(), "optimizer"), F, "optimizer state: momentum starts from zero"),
     (lambda: saving(digits_task(), "step"), F, "step counter"),

@@ -1,0 +1,141 @@
+"""simplify: what is on is listed, what acts at evaluation fails."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+
+from jaxrecipe.checks.skeleton.simplify import simplify
+from jaxrecipe.precision.loss_scale import dynamic_loss_scale
+from jaxrecipe.report.result import Result, Status
+from jaxrecipe.task import Model, Task
+from tests.zoo.broken import reshape_for_transpose
+from tests.zoo.healthy import batch_norm_task, contrastive_task, digits_task, dropout_task
+from tests.zoo.loops import evaluating, loop_with
+
+F, W, P = Status.FAIL, Status.WARN, Status.PASS
+EPOCH = 45
+
+
+def rolled(key: Any, inputs: Any, targets: Any) -> Any:
+    shift = jax.random.randint(key, (inputs.shape[0],), 2, 6)
+    return jax.vmap(lambda image, by: jnp.roll(image, by, axis=1))(inputs, shift), targets
+
+
+def schedule_task(schedule: Any) -> Task:
+    return digits_task(optimizer=optax.adam(schedule))
+
+
+def everything_task() -> Task:
+    schedule = optax.warmup_cosine_decay_schedule(0.0, 2e-3, EPOCH, 50 * EPOCH)
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=1e-2))
+    return dropout_task().replace(
+        optimizer=optimizer, augment=rolled, policy="float16", loss_scale=dynamic_loss_scale()
+    )
+
+
+def augmenting_prepare_task() -> Task:
+    def prepare(inputs: Any, targets: Any) -> Any:
+        return rolled(jax.random.key(3), (inputs.astype(jnp.float32) - 4.9) / 6.0, targets)
+
+    return digits_task(prepare=prepare)
+
+
+def fixed_noise_task() -> Task:
+    """Dropout with a key of its own, never off."""
+    task = digits_task()
+
+    def apply(params: Any, state: Any, inputs: Any, *, train: bool, key: Any) -> tuple[Any, Any]:
+        keep = jax.random.bernoulli(jax.random.key(1), 0.5, inputs.shape)
+        return task.model.apply(params, state, jnp.where(keep, inputs, 0.0), train=train, key=key)
+
+    return task.replace(model=Model(task.model.init, apply))
+
+
+def predicting(task: Task, change: Callable[[Any], Any]) -> Task:
+    """The task with a loop whose predict does something to its inputs."""
+    task = loop_with(task)
+    if task.loop is None:
+        raise TypeError("the task has a loop")
+
+    def predict(state: Any, inputs: Any) -> Any:
+        return task.model.apply(state["params"], state["stats"], change(inputs), train=False, key=None)[0]
+
+    return task.replace(loop=replace(task.loop, predict=predict))
+
+
+draws = iter(range(1000))
+CASES: list[tuple[Callable[[], Task], Status, str]] = [
+    (digits_task, P, "Nothing fancy"),
+    (batch_norm_task, P, "Nothing fancy"),
+    (contrastive_task, P, "Nothing fancy"),
+    (dropout_task, P, "dropout or other noise"),
+    (lambda: digits_task(augment=rolled), P, "augmentation"),
+    (lambda: digits_task(augment=lambda _key, inputs, targets: (inputs, targets)), P, "Nothing fancy"),
+    (lambda: digits_task(optimizer=optax.adamw(1e-3)), P, "weight decay"),
+    (
+        lambda: digits_task(optimizer=optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.1))),
+        P,
+        "gradient clipping",
+    ),
+    (
+        lambda: digits_task(optimizer=optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.1))),
+        P,
+        "gradient clipping",
+    ),
+    (lambda: digits_task(optimizer=optax.lion(1e-4, weight_decay=0.0)), P, "Nothing fancy"),
+    (lambda: digits_task(optimizer=optax.sgd(0.1, momentum=0.9)), P, "Nothing fancy"),
+    (lambda: schedule_task(optax.cosine_decay_schedule(2e-3, 20 * EPOCH)), P, "learning-rate schedule"),
+    (lambda: schedule_task(optax.linear_schedule(0.0, 2e-3, EPOCH)), P, "learning-rate schedule"),
+    (lambda: predicting(digits_task(), lambda inputs: inputs), P, "averaged parameters"),
+    (lambda: evaluating(digits_task(augment=rolled)), P, "augmentation"),
+    (reshape_for_transpose, P, ""),
+    (everything_task, W, "things are switched on at once"),
+    (lambda: schedule_task(optax.cosine_decay_schedule(2e-3, 60)), W, "counted in epochs"),
+    (lambda: schedule_task(lambda step: 2e-3 * jnp.minimum(step // EPOCH, 5) / 5), W, "counted in epochs"),
+    (augmenting_prepare_task, F, "belongs in augment"),
+    (fixed_noise_task, F, "fixed key"),
+    (lambda: evaluating(digits_task(augment=rolled), "augments"), F, "Augmentation acts at evaluation"),
+    (lambda: evaluating(dropout_task(), "random"), F, "Dropout or augmentation is on at evaluation"),
+    (
+        lambda: predicting(digits_task(augment=rolled), lambda inputs: rolled(jax.random.key(8), inputs, None)[0]),
+        F,
+        "Augmentation acts at evaluation",
+    ),
+    (
+        lambda: predicting(digits_task(), lambda inputs: rolled(jax.random.key(next(draws)), inputs, None)[0]),
+        F,
+        "Dropout or augmentation is on at evaluation",
+    ),
+]
+
+
+@pytest.mark.parametrize(("make", "status", "told"), CASES, ids=range(len(CASES)))
+def test_the_status_and_what_is_on(
+    run: Callable[..., Result], make: Callable[[], Task], status: Status, told: str
+) -> None:
+    result = run(simplify, make())
+    assert result.status is status, f"{result.finding} {result.hint}"
+    assert told in f"{result.finding} {result.hint}"
+    assert bool(result.hint) == (status is not P)
+
+
+def test_everything_is_listed(run: Callable[..., Result]) -> None:
+    names = set(run(simplify, everything_task()).measured)
+    assert names >= {
+        "augmentation",
+        "dropout or other noise",
+        "learning-rate schedule",
+        "weight decay",
+        "gradient clipping",
+        "reduced precision",
+        "loss scale",
+    }
+
+
+def test_the_threshold_moves_the_verdict(run: Callable[..., Result]) -> None:
+    assert run(simplify, dropout_task(), most=0).status is W
