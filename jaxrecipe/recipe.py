@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 import jax
 
-from jaxrecipe.checks import data, skeleton
+from jaxrecipe.checks import data, precision, skeleton
 from jaxrecipe.compiles import counting_compiles
 from jaxrecipe.report.result import Report, Result, Scalar, Status, Table
 from jaxrecipe.setup import Setup, make_setup
@@ -20,7 +20,7 @@ Check = Callable[..., Result]
 """`check(setup, *, key, ...thresholds) -> Result`."""
 Thresholds = Mapping[str, Mapping[str, Scalar]]
 
-RECIPE: tuple[Check, ...] = (*data.CHECKS, *skeleton.CHECKS)
+RECIPE: tuple[Check, ...] = (*data.CHECKS, *skeleton.CHECKS, *precision.CHECKS)
 """Every check, in the order in which the recipe takes the steps."""
 
 

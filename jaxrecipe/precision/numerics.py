@@ -26,6 +26,7 @@ LOWEST, HIGHEST = -149, 127
 """Exponents of the smallest subnormal and the largest binade of float32."""
 BINS = HIGHEST - LOWEST + 1
 LARGEST_SCALE = 2.0**24
+MARGIN = 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,7 +233,7 @@ def advise(found: Survey, dtype: Any, *, headroom: int = 4) -> Advice:
     Raises:
         ValueError: gradients are not finite already in what was measured, or all are zero.
     """
-    both = _joined(found.gradients, found.activation_gradients)
+    both = joined(found)
     bad = [name for name, count in zip(both.names, both.nonfinite, strict=True) if count]
     if bad or both.highest is None or both.lowest is None:
         raise ValueError(
@@ -255,8 +256,9 @@ def advise(found: Survey, dtype: Any, *, headroom: int = 4) -> Advice:
     )
 
 
-def _joined(gradients: Exponents, inner: Exponents) -> Exponents:
-    """Both, with activations told apart by an arrow."""
+def joined(found: Survey) -> Exponents:
+    """Gradients of parameters and of activations, the latter told apart by an arrow."""
+    gradients, inner = found.gradients, found.activation_gradients
     return Exponents(
         names=(*gradients.names, *(f"→ {name}" for name in inner.names)),
         counts=np.concatenate([gradients.counts, inner.counts]),
@@ -265,15 +267,29 @@ def _joined(gradients: Exponents, inner: Exponents) -> Exponents:
     )
 
 
+def worst_rows(found: Exponents, dtype: Any, *, scale: float = 1.0, most: int = 40) -> Exponents:
+    """The arrays that lose most in a format at a scale, at most so many, in their old order."""
+    lost = shares(found, dtype, scale=scale)
+    kept = np.sort(np.argsort(-(lost.overflow + lost.underflow + lost.subnormal), kind="stable")[:most])
+    return Exponents(
+        names=tuple(found.names[row] for row in kept),
+        counts=found.counts[kept],
+        zeros=found.zeros[kept],
+        nonfinite=found.nonfinite[kept],
+    )
+
+
 def exponent_map(found: Exponents, dtype: Any, *, scale: float = 1.0, title: str = "exponents") -> Matrix:
     """Layers × exponents as a picture: each row's share at each exponent, under a row that draws what the format holds.
 
-    The first row is 1 where the format holds the number with all digits after scaling, and ½ where it loses some.
+    The first row is 1 where the format holds the number with all digits after scaling, and ½ where it loses some. Of a range that is
+    much wider than the numbers (bfloat16's) only `MARGIN` exponents on either side of them are drawn.
     """
     shift, limits = _exponent_of(scale), format_of(dtype)
     lowest, highest = limits.lowest - shift, limits.highest - shift
-    first = max(LOWEST, min(lowest, found.lowest if found.lowest is not None else lowest, highest))
-    last = min(HIGHEST, max(highest, found.highest if found.highest is not None else highest))
+    used = (lowest, highest) if found.lowest is None or found.highest is None else (found.lowest, found.highest)
+    first = max(LOWEST, min(used[0], max(lowest, used[0] - MARGIN), highest))
+    last = min(HIGHEST, max(used[1], min(highest, used[1] + MARGIN)))
     exponent = np.arange(first, last + 1)
     held = np.where(exponent < limits.lowest_normal - shift, 0.5, 1.0) * ((exponent >= lowest) & (exponent <= highest))
     total = np.maximum(found.counts.sum(axis=1, keepdims=True), 1)

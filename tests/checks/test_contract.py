@@ -46,4 +46,4 @@ def test_a_check_names_itself_and_explains_itself(one: Any) -> None:
     assert all(heading in page for heading in ("What it does:", "Why it matters:", "What to do:", "Args:"))
     assert all(f"{name}:" in page for name in thresholds_of(one)), "each threshold is described under its name"
     assert one.__module__.rsplit(".", 1)[-1] == one.__name__
-    assert stage_of(one) in ("data", "skeleton", "overfit", "regularize", "tune", "squeeze")
+    assert stage_of(one) in ("data", "skeleton", "overfit", "regularize", "tune", "squeeze", "precision")

@@ -1,0 +1,176 @@
+"""Half-precision updates: does the optimizer survive parameters or optimizer state that are kept in half precision?"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from jaxrecipe import trees
+from jaxrecipe.checks import half_precision as half
+from jaxrecipe.report.result import Result, Status, Table
+from jaxrecipe.setup import Setup
+
+_result = partial(Result, name="half_precision_updates", stage="precision")
+MOST_ROWS = 40
+
+
+def half_precision_updates(
+    setup: Setup, *, key: PRNGKeyArray, steps: int = 4, huge: float = 10.0, lost: float = 0.5
+) -> Result:
+    """An optimizer whose parameters or state are in half precision makes the updates that it makes in float32.
+
+    What it does: takes a few steps with your own training step and compares what each adds to the parameters with what the task's
+    optimizer makes of the float32 gradients in float32: whether it is finite, how large it is, and how much of it is lost to rounding.
+
+    Why it matters: Adam divides by the root of a mean of squares plus an epsilon. In float16 an epsilon of 1e-8 (or 1e-16) is zero, and so
+    are the squares of gradients below 2.4e-4: zero by zero is not a number. In bfloat16 an update below 0.4 % of the parameter changes
+    nothing: 1 + 0.001 is 1.
+
+    What to do: keep parameters and optimizer state in float32 and compute in half: `Task(policy="float16")`, `param_dtype=float32`. If
+    they must be in half precision, give Adam an epsilon of 1e-4 or more for float16, and its moments float32.
+
+    Args:
+        setup: the set-up.
+        key: seeds dropout and the steps.
+        steps: how many to take.
+        huge: FAIL when a layer's update is larger by this factor than in float32 (an epsilon that vanished gives factors of thousands).
+        lost: WARN when more than this share of the updates of a layer in half precision changes nothing.
+
+    Source: Micikevicius et al., Mixed Precision Training, ICLR 2018, section 3.1 (master weights).
+    """
+    kept_in = _half_leaves(setup)
+    if not kept_in:
+        return _result(status=Status.SKIP, finding="Parameters and optimizer state are kept in float32.")
+    steps_seen = _steps(setup, key, steps)
+    measured, evidence = _measured(steps_seen), (_table(steps_seen),)
+    expected: dict[str, Any] = {
+        "largest update over its size in float32": f"up to {huge:g}",
+        "largest share lost": f"up to {lost:g}",
+    }
+    report = partial(_result, measured=measured, expected=expected, evidence=evidence)
+    kept = f"{len(kept_in)} arrays are kept in half precision ({', '.join(kept_in[:3])}{', ...' if len(kept_in) > 3 else ''})"
+    if steps_seen.not_in_float32:
+        return _result(status=Status.SKIP, finding="The gradients are not finite in float32 either.")
+    if steps_seen.broken:
+        finding = f"After step {steps_seen.taken} {steps_seen.broken} is not finite, though the gradients are and the same optimizer in float32 is; {kept}."
+        return report(status=Status.FAIL, finding=finding, hint=_vanished(kept_in))
+    worst = max(steps_seen.layers, key=lambda layer: layer.ratio, default=None)
+    if worst is not None and worst.ratio > huge:
+        finding = f"The update of {worst.name} is {worst.ratio:.3g} times as large as the same optimizer makes in float32; {kept}."
+        return report(status=Status.FAIL, finding=finding, hint=_vanished(kept_in))
+    losing = max(steps_seen.layers, key=lambda layer: layer.lost, default=None)
+    if losing is not None and losing.lost > lost:
+        finding = f"{losing.lost:.0%} of the updates of {losing.name} are lost to rounding; {kept}."
+        return report(
+            status=Status.WARN,
+            finding=finding,
+            hint="Small updates of half-precision parameters vanish (1 + 0.001 is 1 in bfloat16): keep float32 masters and compute in half, "
+            'Task(policy="bfloat16") with param_dtype=float32.',
+        )
+    return report(status=Status.PASS, finding=f"The updates are those of float32 up to rounding; {kept}.")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer's updates: their norm over that in float32, and the share of them that changed nothing."""
+
+    name: str
+    dtype: str
+    ratio: float
+    lost: float
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What a few steps did. `broken` is the first parameter that was not finite any more, "" when all are."""
+
+    taken: int
+    layers: list[Layer]
+    broken: str
+    not_in_float32: bool = False
+
+
+def _half_leaves(setup: Setup) -> list[str]:
+    """Paths of the half-precision arrays of the loop's state that are neither its loss scale nor model state."""
+    state = setup.fresh_state()
+    _, model_state = setup.loop.variables(state)
+    forward_only = set(map(id, jax.tree.leaves(model_state)))
+    return [
+        path
+        for path, leaf in trees.named_leaves(state).items()
+        if trees.is_floating(leaf) and leaf.dtype.name in half.HALF and leaf.ndim and id(leaf) not in forward_only
+    ]
+
+
+def _steps(setup: Setup, key: PRNGKeyArray, steps: int) -> Steps:
+    """Training steps on the first batch, each beside one of the same optimizer in float32 from the same parameters."""
+    gradients = half.gradients(setup, key)
+    state = setup.fresh_state()
+    params = trees.copy(setup.params)
+    optimizer_state = None
+    sums: dict[str, np.ndarray] = {}
+    layers: list[Layer] = []
+    for step in range(steps):
+        full = gradients.full(params, None)
+        if not bool(trees.all_finite(full)):
+            return Steps(step, layers, "", not_in_float32=step == 0)
+        wanted, optimizer_state = half.optimizer_step(setup, params, full, optimizer_state)
+        state, _ = setup.step(state, *setup.batch, jax.random.fold_in(key, step))
+        after = trees.copy(setup.loop.variables(state)[0])
+        bad = int(trees.first_nonfinite(after))
+        if bad >= 0 and bool(trees.all_finite(wanted)):
+            return Steps(step + 1, layers, trees.paths(after)[bad])
+        _add(sums, params, after, wanted)
+        params = after
+        layers = [_layer(name, setup.params, row) for name, row in sums.items()]
+    return Steps(steps, layers, "")
+
+
+def _add(sums: dict[str, np.ndarray], before: Any, after: Any, wanted: Any) -> None:
+    """Squares of the real and the wanted updates, updates that changed nothing, and all that should have, by layer."""
+    old, new, wide = half.as_numpy(before), half.as_numpy(after), half.as_numpy(wanted)
+    for name in old:
+        moved, should = new[name] - old[name], wide[name] != 0
+        row = np.asarray([np.sum(moved**2), np.sum(wide[name] ** 2), np.sum(should & (moved == 0)), should.sum()])
+        # A step that was skipped as a whole says nothing about the optimizer.
+        sums[name] = sums.get(name, np.zeros(4)) + (row if moved.any() or not any(_moved(old, new)) else 0 * row)
+
+
+def _moved(old: dict[str, np.ndarray], new: dict[str, np.ndarray]) -> list[bool]:
+    return [bool((new[name] != old[name]).any()) for name in old]
+
+
+def _layer(name: str, params: Any, row: np.ndarray) -> Layer:
+    moved, wanted, lost, should = (float(number) for number in row)
+    dtype = trees.named_leaves(params)[name].dtype.name
+    ratio = np.sqrt(moved / wanted) if wanted else 1.0
+    return Layer(name, dtype, float(ratio), lost / should if should and dtype in half.HALF else 0.0)
+
+
+def _measured(found: Steps) -> dict[str, Any]:
+    return {
+        "steps taken": found.taken,
+        "largest update over its size in float32": max((layer.ratio for layer in found.layers), default=1.0),
+        "largest share lost": max((layer.lost for layer in found.layers), default=0.0),
+    }
+
+
+def _table(found: Steps) -> Table:
+    rows = sorted(found.layers, key=lambda layer: -abs(np.log(max(layer.ratio, 1e-30))))[:MOST_ROWS]
+    return Table(
+        title="Updates in half precision against float32",
+        columns=("layer", "kept in", "size over its size in float32", "share that changes nothing"),
+        rows=[(layer.name, layer.dtype, layer.ratio, layer.lost) for layer in rows],
+    )
+
+
+def _vanished(kept_in: list[str]) -> str:
+    return (
+        "The optimizer's epsilon vanishes in half precision: 1e-8 and 1e-16 are zero in float16, whose smallest number is 6e-8, and so are "
+        "the squares of gradients below 2.4e-4; Adam then divides by nothing. Keep parameters and optimizer state in float32 and compute in "
+        'half (Task(policy="float16"), param_dtype=float32), or raise eps to 1e-4 and keep the moments in float32.'
+        f" Kept in half precision: {', '.join(kept_in[:6])}{', ...' if len(kept_in) > 6 else ''}."
+    )

@@ -1,0 +1,96 @@
+"""The checks of precision: what half precision breaks is found and named, what it does not is left alone."""
+
+from collections.abc import Callable
+from functools import partial
+
+import optax
+import pytest
+
+from jaxrecipe.checks.precision.half_precision_updates import half_precision_updates
+from jaxrecipe.checks.precision.loss_scale import loss_scale
+from jaxrecipe.checks.precision.precision_parity import precision_parity
+from jaxrecipe.precision.loss_scale import dynamic_loss_scale, no_loss_scale, static_loss_scale
+from jaxrecipe.report.result import Result, Status
+from jaxrecipe.task import Task
+from tests.checks.precision import half_tasks as half
+from tests.zoo.healthy import digits_task
+
+F, W, P, S = Status.FAIL, Status.WARN, Status.PASS, Status.SKIP
+of16 = partial(half.half, "float16")
+tiny = half.weighted(half.TINY)
+Case = tuple[Callable[[], Task], Status, str]
+
+PARITY: list[Case] = [
+    (digits_task, S, "Everything is computed in float32"),
+    (lambda: half.half("bfloat16"), P, ""),
+    (of16, P, ""),
+    (half.overflowing_norm, F, "divided by infinity is zero"),
+    (half.overflowing_layer, F, "overflow in the forward pass: the output of hidden/kernel"),
+    (half.overflowing_loss, F, "The loss is not finite in float16"),
+    (half.epsilon_of_zero, F, "logits/kernel is not a number in float16"),
+    (half.cancelling_variance, F, "loses its digits in bfloat16"),
+    (half.far_inputs, F, "Centre and scale the inputs"),
+    (lambda: of16(loss=tiny, loss_scale=no_loss_scale()), F, "underflow"),
+    (lambda: of16(loss=tiny), P, ""),
+    (lambda: of16(loss_scale=static_loss_scale(2.0**24)), F, "at loss scale 1.67772e+07"),
+    (half.noise_in_half, W, "another draw"),
+    (half.fixed_dtype, S, "modules fix bfloat16"),
+    (lambda: half.own_loop(digits_task()), P, ""),
+    (lambda: half.own_loop(digits_task(), policy="float32"), S, 'declare Task(policy="float16")'),
+]
+SCALE: list[Case] = [
+    (digits_task, S, "needs no loss scale"),
+    (lambda: digits_task(loss_scale=dynamic_loss_scale()), W, "Leave it out"),
+    (lambda: half.half("bfloat16"), P, "needs no loss scale"),
+    (of16, P, "0 of 40 steps were skipped"),
+    (lambda: of16(loss_scale=no_loss_scale()), P, ""),
+    (lambda: of16(loss=tiny, loss_scale=no_loss_scale()), F, "jr.dynamic_loss_scale()"),
+    (lambda: of16(loss=half.weighted(2.0**-17), loss_scale=no_loss_scale()), W, "jr.dynamic_loss_scale()"),
+    (lambda: of16(loss=tiny), P, ""),
+    (lambda: of16(loss=tiny, loss_scale=dynamic_loss_scale(initial=1.0, ceiling=2.0)), F, "ceiling of 2"),
+    (lambda: of16(loss=tiny, loss_scale=dynamic_loss_scale(initial=1.0)), W, "start it at"),
+    (lambda: of16(loss_scale=static_loss_scale(2.0**24)), F, "jr.static_loss_scale("),
+    (lambda: of16(loss_scale=dynamic_loss_scale(initial=2.0**24)), P, "steps were skipped"),
+    (lambda: of16(loss_scale=dynamic_loss_scale(initial=2.0**24, floor=2.0**24)), F, "Lower the floor"),
+    (half.overflowing_layer, F, "No loss scale helps here. Keep hidden/kernel"),
+    (half.overflowing_loss, F, "the loss"),
+    (lambda: half.own_loop(digits_task(loss=tiny)), F, "jr.dynamic_loss_scale()"),
+    (lambda: half.own_loop(digits_task(loss=tiny), scale=2.0**20), P, "scales the loss itself"),
+    (lambda: half.own_loop(digits_task(loss=tiny), scale=2.0**20, shown=True), P, "at loss scale"),
+    (lambda: half.own_loop(digits_task(loss=tiny), policy="float32"), S, 'declare Task(policy="float16")'),
+]
+KEPT: list[Case] = [
+    (of16, S, "kept in float32"),
+    (lambda: half.kept_in("float16", optax.adam(2e-3, eps=1e-16)), F, "epsilon vanishes"),
+    (lambda: half.kept_in("float16", optax.adam(2e-3)), F, "epsilon vanishes"),
+    (lambda: half.own_loop_in_half(optax.adam(2e-3, eps=1e-16)), F, "epsilon vanishes"),
+    (lambda: half.kept_in("float16", optax.sgd(0.1)), P, ""),
+    (lambda: half.kept_in("bfloat16", optax.adam(2e-3)), P, ""),
+    (lambda: half.kept_in("bfloat16", optax.adam(1e-5)), W, "float32 masters"),
+    (lambda: digits_task(optimizer=optax.adam(2e-3, mu_dtype="bfloat16"), policy="bfloat16"), P, ""),
+]
+
+
+def told(result: Result) -> str:
+    return f"{result.finding} {result.hint}"
+
+
+@pytest.mark.parametrize(("make", "status", "words"), PARITY, ids=range(len(PARITY)))
+def test_parity(run: Callable[..., Result], make: Callable[[], Task], status: Status, words: str) -> None:
+    result = run(precision_parity, make())
+    assert result.status is status, f"{told(result)} {result.measured} {result.evidence}"
+    assert words in told(result)
+
+
+@pytest.mark.parametrize(("make", "status", "words"), SCALE, ids=range(len(SCALE)))
+def test_scale(run: Callable[..., Result], make: Callable[[], Task], status: Status, words: str) -> None:
+    result = run(loss_scale, make())
+    assert result.status is status, f"{told(result)} {result.measured}"
+    assert words in told(result)
+
+
+@pytest.mark.parametrize(("make", "status", "words"), KEPT, ids=range(len(KEPT)))
+def test_kept(run: Callable[..., Result], make: Callable[[], Task], status: Status, words: str) -> None:
+    result = run(half_precision_updates, make())
+    assert result.status is status, f"{told(result)} {result.measured} {result.evidence}"
+    assert words in told(result)
