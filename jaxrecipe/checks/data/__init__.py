@@ -5,6 +5,7 @@ from jaxrecipe.checks.data.data_order import data_order
 from jaxrecipe.checks.data.duplicates import duplicates
 from jaxrecipe.checks.data.finite_inputs import finite_inputs
 from jaxrecipe.checks.data.labels import labels
+from jaxrecipe.checks.data.outliers import outliers
 from jaxrecipe.checks.data.split_leakage import split_leakage
 from jaxrecipe.checks.data.split_shift import split_shift
 
@@ -16,4 +17,5 @@ CHECKS = (
     split_leakage,
     split_shift,
     data_order,
+    outliers,
 )
