@@ -21,7 +21,8 @@ def mode_consistency(setup: Setup, *, key: PRNGKeyArray, tolerance: float = 1e-4
     What it does: runs the model in evaluation mode with two keys (the outputs must be equal) and compares the model state before and
     after (it must be untouched), then takes a training step with your own training step and looks whether a model state that a
     forward pass in training moves (the running statistics of a BatchNorm) has moved in the state that the step returns. Where you give a
-    `predict`, it must agree with the model in evaluation mode.
+    `predict`, it must agree with the model in evaluation mode at the start, and must not use parameters or statistics of before a step after it; an
+    average of the parameters of all steps is fine.
 
     Why it matters: dropout that stays on at evaluation, running statistics that are thrown away or moved by test data cost accuracy
     and never raise an error.
@@ -59,7 +60,7 @@ def mode_consistency(setup: Setup, *, key: PRNGKeyArray, tolerance: float = 1e-4
             for path, leaf in trees.named_leaves(model_state).items()
             if jax.numpy.issubdtype(leaf.dtype, jax.numpy.floating)
         ]
-    predicted = _predict_distance(setup, state, stepped_params, stepped, inputs)
+    predicted, stale = _predict_distance(setup, state, stepped_params, stepped, inputs)
     measured = {
         "difference of two evaluations": noise,
         "leaves of model state moved by evaluation": len(moved_by_eval),
@@ -80,7 +81,7 @@ def mode_consistency(setup: Setup, *, key: PRNGKeyArray, tolerance: float = 1e-4
             rows=rows,
         ),
     )
-    findings = _findings(noise > tolerance, moved_by_eval, lost, predicted)
+    findings = _findings(noise > tolerance, moved_by_eval, lost, predicted, stale)
     if findings:
         status, finding, hint = findings[0]
         return _result(
@@ -98,7 +99,12 @@ LOST = "The batch statistics are thrown away: put the model state that the train
 PREDICT = "predict does not use the model in evaluation mode with the state's own parameters and statistics: look for training mode left on, stale parameters or other preparation."
 
 
-def _findings(noisy: bool, moved_by_eval: list[str], lost: list[str], predicted: float | None) -> list[Finding]:
+STALE = "After a training step predict still gives what the model gave with {what} of before: read them from the state that predict is given, not from a copy made earlier."
+
+
+def _findings(
+    noisy: bool, moved_by_eval: list[str], lost: list[str], predicted: float | None, stale: str
+) -> list[Finding]:
     """What is wrong, most certain first."""
     found: list[Finding] = []
     if noisy:
@@ -113,6 +119,8 @@ def _findings(noisy: bool, moved_by_eval: list[str], lost: list[str], predicted:
         found.append(
             (Status.FAIL, f"predict differs from the model in evaluation mode by {predicted:.2g} of its size.", PREDICT)
         )
+    if stale:
+        found.append((Status.FAIL, f"predict uses {stale} of before the training step.", STALE.format(what=stale)))
     return found
 
 
@@ -136,9 +144,24 @@ def _changed_leaves(before: Any, after: Any) -> list[str]:
     ]
 
 
-def _predict_distance(setup: Setup, state: Any, params: Any, model_state: Any, inputs: Any) -> float | None:
-    """How far the user's own predict is from the model in evaluation mode; None without one."""
+def _predict_distance(setup: Setup, state: Any, params: Any, model_state: Any, inputs: Any) -> tuple[float | None, str]:
+    """How far the user's own predict is from the model in evaluation mode at the start, and what it uses that is out of date after a step.
+
+    At the start, because afterwards it may rightly use other parameters, such as an average of those of all steps.
+    """
     if setup.loop.predict is None:
-        return None
-    wanted, _ = setup.forward(params, model_state, inputs, train=False, key=None)
-    return _distance(wanted, setup.loop.predict(trees.copy(state), inputs))
+        return None, ""
+
+    def model(params: Any, model_state: Any) -> Any:
+        return setup.forward(params, model_state, inputs, train=False, key=None)[0]
+
+    distance = _distance(model(*setup.variables), setup.loop.predict(setup.fresh_state(), inputs))
+    after = setup.loop.predict(trees.copy(state), inputs)
+    if distance > 1e-3 or _distance(model(params, model_state), after) <= 1e-3:
+        return distance, ""
+    before = {
+        "the parameters and the model state": setup.variables,
+        "the parameters": (setup.params, model_state),
+        "the model state": (params, setup.model_state),
+    }
+    return distance, next((what for what, used in before.items() if _distance(model(*used), after) < 1e-6), "")

@@ -1,0 +1,53 @@
+"""A loop may predict with an average of its weights, and must not predict with those of before."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from experiments.faults.own_loop import with_own_loop
+from jaxrecipe.checks.skeleton import mode_consistency
+from jaxrecipe.report.result import Result, Status
+from jaxrecipe.task import Task
+from tests.zoo.healthy import batch_norm_task
+
+
+def kept_from_the_start(name: str) -> Task:
+    """A loop whose predictions use a copy that was made at the start."""
+
+    def copied(state: Any) -> Any:
+        return {**state, "first": jax.tree.map(jnp.array, {"params": state["params"], "stats": state["stats"]})}
+
+    def evaluated(state: Any) -> tuple[Any, Any]:
+        used = {**state, name: state["first"][name]}
+        return used["params"], used["stats"]
+
+    return with_own_loop(batch_norm_task(), add=copied, evaluated=evaluated)
+
+
+def averaged() -> Task:
+    """A loop whose predictions use a moving average of the parameters."""
+
+    def follow(_old: Any, new: Any) -> Any:
+        mean = jax.tree.map(lambda mean, leaf: 0.99 * mean + 0.01 * leaf, new["mean"], new["params"])
+        return {**new, "mean": mean}
+
+    return with_own_loop(
+        batch_norm_task(),
+        add=lambda state: {**state, "mean": jax.tree.map(jnp.array, state["params"])},
+        after=follow,
+        evaluated=lambda state: (state["mean"], state["stats"]),
+    )
+
+
+def test_an_average_of_the_weights_is_healthy(run: Callable[..., Result]) -> None:
+    assert run(mode_consistency, averaged()).status is Status.PASS
+
+
+def test_what_is_out_of_date_is_named(run: Callable[..., Result]) -> None:
+    for name, word in (("params", "the parameters"), ("stats", "the model state")):
+        result = run(mode_consistency, kept_from_the_start(name))
+        assert result.status is Status.FAIL
+        assert word in result.finding
+        assert "copy made earlier" in result.hint
