@@ -33,6 +33,7 @@ NAMED = {
     "labels_shuffled": ("shuffled",),
     "test_labels_off_by_one": ("label map", "label"),
     "test_in_train": ("in train and test",),
+    "label_in_a_pixel": ("label leaks",),
     "double_scaling": ("scale", "scaled", "divided"),
     "frozen_layer": ("frozen", "Conv_0"),
     "learning_rate_100_times_too_small": ("learning rate",),

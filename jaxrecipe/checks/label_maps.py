@@ -8,7 +8,6 @@ from jaxtyping import Float, Int
 from jaxrecipe.checks.samples import Head
 from jaxrecipe.checks.simple_predictor import explained, features_of, fit, one_hot, skill
 
-
 WIDTHS = (0.4, 0.8)
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Int
 from jaxrecipe import trees
 from jaxrecipe.checks.rows import is_integer
 from jaxrecipe.setup import Setup, Split
-from jaxrecipe.targets import Binary, Classes, MultiLabel, Tokens, Unspecified, Values
+from jaxrecipe.targets import Binary, Classes, MultiLabel, Target, Tokens, Unspecified, Values
 
 PIECE = 512
 MOST_BYTES = 2**28
@@ -41,6 +41,7 @@ class Head:
 
     Attributes:
         name: the path of the head, "" for a single target.
+        target: what is declared.
         values: `[n]` integer labels, or `[n, columns]` float64 values.
         classes: whether the values are labels.
         inputs: the inputs that belong to them: those of the sample, or of its positions where the target has one value a position.
@@ -48,6 +49,7 @@ class Head:
     """
 
     name: str
+    target: Target
     values: np.ndarray
     classes: bool
     inputs: dict[str, np.ndarray]
@@ -84,19 +86,19 @@ def heads(setup: Setup, drawn: Sample, *, positions: int = 4000) -> list[Head]:
         if isinstance(target, Values):
             columns = np.asarray(leaf, np.float64).reshape(len(leaf), -1)
             if columns.shape[1] <= MOST_COLUMNS:
-                found.append(Head(name, columns, False, drawn.inputs, everyone))
+                found.append(Head(name, target, columns, False, drawn.inputs, everyone))
         elif isinstance(target, MultiLabel):
             columns = (np.asarray(leaf, np.float64).reshape(len(leaf), -1) > 0.5).astype(np.int64)
             labels = [
                 (f"{name}[{column}]", columns[:, column]) for column in range(min(columns.shape[1], MOST_COLUMNS))
             ]
-            found += [Head(title, values, True, drawn.inputs, everyone) for title, values in labels]
+            found += [Head(title, target, values, True, drawn.inputs, everyone) for title, values in labels]
         elif isinstance(target, Binary) or leaf.ndim == 1:
             labels = (
                 (np.asarray(leaf, np.float64).reshape(-1) > 0.5) if isinstance(target, Binary) else np.asarray(leaf)
             )
             if len(labels) == len(everyone):
-                found.append(Head(name, labels.astype(np.int64), True, drawn.inputs, everyone))
+                found.append(Head(name, target, labels.astype(np.int64), True, drawn.inputs, everyone))
         elif isinstance(target, Classes | Tokens):
             found += _dense(setup, name, target, np.asarray(leaf), drawn, positions)
     return found
@@ -136,7 +138,7 @@ def _dense(setup: Setup, name: str, target: Any, labels: np.ndarray, drawn: Samp
     kept = np.ones(len(values), bool) if getattr(target, "pad", None) is None else values != target.pad
     example, where = example[kept], tuple(axis[kept] for axis in where)
     around = {path: _around(leaf, example, where, causal=setup.task.causal) for path, leaf in lined_up.items()}
-    return [Head(name, values[kept].astype(np.int64), True, around, example)] if kept.any() else []
+    return [Head(name, target, values[kept].astype(np.int64), True, around, example)] if kept.any() else []
 
 
 def _around(leaf: np.ndarray, example: np.ndarray, where: tuple[np.ndarray, ...], *, causal: bool) -> np.ndarray:

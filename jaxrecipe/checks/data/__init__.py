@@ -5,6 +5,7 @@ from jaxrecipe.checks.data.data_order import data_order
 from jaxrecipe.checks.data.duplicates import duplicates
 from jaxrecipe.checks.data.finite_inputs import finite_inputs
 from jaxrecipe.checks.data.labels import labels
+from jaxrecipe.checks.data.leaked_label import leaked_label
 from jaxrecipe.checks.data.outliers import outliers
 from jaxrecipe.checks.data.split_leakage import split_leakage
 from jaxrecipe.checks.data.split_shift import split_shift
@@ -16,6 +17,7 @@ CHECKS = (
     duplicates,
     split_leakage,
     split_shift,
+    leaked_label,
     data_order,
     outliers,
 )
