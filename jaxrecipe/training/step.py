@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int32
 
 from jaxrecipe import trees
 from jaxrecipe.data.batches import Batch
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from jaxrecipe.task import Task
 
 Metrics = Mapping[str, Array]
+_Changing = tuple[Any, Any, Any]
+"""Parameters, model state and optimizer state: what a skipped step leaves alone."""
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 
@@ -79,21 +81,57 @@ def _update(
 ) -> tuple[TrainState, Float[Array, ""]]:
     """The next state and the norm of the change; nothing but step and scale moves when the gradients are not finite."""
     grads = jax.tree.map(lambda grad, param: grad.astype(param.dtype), grads, state.params)
-    with jax.numpy_dtype_promotion("standard"):  # optax mixes floats and counters itself; ours stays strict
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    update_norm = trees.global_norm(updates)
-    if state.loss_scale.kind != "none":
-        bad = trees.first_nonfinite(_watched(grads, model_state))
-        finite = bad < 0
-        old = (state.params, state.model_state, state.opt_state)
-        params, model_state, opt_state = trees.select(finite, (params, model_state, opt_state), old)
-        update_norm = jnp.where(finite, update_norm, 0.0)
-        loss_scale = scaling.update(state.loss_scale, finite, bad)
-    else:
+
+    def taken() -> tuple[_Changing, Float[Array, ""]]:
+        with jax.numpy_dtype_promotion("standard"):  # optax mixes floats and counters itself; ours stays strict
+            updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        return (optax.apply_updates(state.params, updates), model_state, opt_state), trees.global_norm(updates)
+
+    if state.loss_scale.kind == "none":
+        (params, model_state, opt_state), update_norm = taken()
         loss_scale = state.loss_scale
+    else:
+        bad = _first_bad(_watched(grads, model_state))
+        old = (state.params, state.model_state, state.opt_state)
+        (params, model_state, opt_state), update_norm = _taken_if(bad < 0, taken, old)
+        loss_scale = scaling.update(state.loss_scale, bad < 0, bad)
     moved = TrainState(state.step + 1, params, model_state, opt_state, loss_scale, state.key)
     return moved, update_norm
+
+
+# The same decision is written in two ways, each quick where the other is slow (experiments/loss_scale_overhead.py). On the CPU a
+# choice between old and new arrays made XLA copy Adam's moments first: 30 % of a step that does little else. On a GPU the choice is
+# part of the kernel that updates, while a branch would wait for the host.
+
+
+def _first_bad(watched: Any) -> Int32[Array, ""]:
+    """`trees.first_nonfinite`. On the CPU it reads the leaves one by one only when their norm, needed anyway, is not finite."""
+
+    def quickly() -> Int32[Array, ""]:
+        # A finite norm proves every number finite; one that is not may also come of squares that overflow.
+        finite = jnp.isfinite(trees.global_norm(watched))
+        return jax.lax.cond(finite, lambda: jnp.int32(-1), lambda: trees.first_nonfinite(watched))
+
+    return jax.lax.platform_dependent(cpu=quickly, default=lambda: trees.first_nonfinite(watched))
+
+
+def _taken_if(
+    finite: Bool[Array, ""], taken: Callable[[], tuple[_Changing, Float[Array, ""]]], old: _Changing
+) -> tuple[_Changing, Float[Array, ""]]:
+    """The step that `taken` takes, or `old` and a change of 0."""
+
+    def branch() -> tuple[_Changing, Float[Array, ""]]:
+        def go() -> tuple[_Changing, Float[Array, ""]]:
+            new, norm = taken()
+            return trees.select(True, new, old), norm  # chooses nothing, but names the leaves that do not fit
+
+        return jax.lax.cond(finite, go, lambda: (jax.tree.map(jnp.asarray, old), jnp.float32(0)))
+
+    def choice() -> tuple[_Changing, Float[Array, ""]]:
+        new, norm = taken()
+        return trees.select(finite, new, old), jnp.where(finite, norm, 0.0)
+
+    return jax.lax.platform_dependent(cpu=branch, default=choice)
 
 
 def _watched(grads: Any, model_state: Any) -> dict[str, Any]:
@@ -103,8 +141,12 @@ def _watched(grads: Any, model_state: Any) -> dict[str, Any]:
 
 def last_bad_path(state: TrainState) -> str | None:
     """Path of the first leaf that was not finite on the last skipped step ("gradients/Dense_0/kernel"), or None. Syncs."""
-    index = int(state.loss_scale.last_bad)
-    return trees.paths(_watched(state.params, state.model_state))[index] if index >= 0 else None
+    return bad_path(state, int(state.loss_scale.last_bad))
+
+
+def bad_path(state: TrainState, last_bad: int) -> str | None:
+    """The path that a number under "last_bad" in the metrics stands for, or None for -1."""
+    return trees.paths(_watched(state.params, state.model_state))[last_bad] if last_bad >= 0 else None
 
 
 def _telemetry(loss_scale: scaling.LossScale) -> dict[str, Any]:

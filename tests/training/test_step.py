@@ -12,6 +12,8 @@ import pytest
 from jaxrecipe.compiles import counting_compiles
 from jaxrecipe.data.batches import Batch
 from jaxrecipe.precision.loss_scale import dynamic_loss_scale, static_loss_scale
+from jaxrecipe.precision.memory import step_memory
+from jaxrecipe.task import Model
 from jaxrecipe.training.step import last_bad_path, make_train_step, masked_mean
 from jaxrecipe.training.steps import new_state
 
@@ -216,3 +218,68 @@ def test_one_compile_for_all_steps(make_task: Any) -> None:
         for batch in batches[1:]:
             state, _ = step(state, batch)
     assert compiles.programs == 0
+
+
+@pytest.mark.parametrize("bad", [False, True])
+def test_branch_and_choice_take_the_same_step(make_task: Any, same: Any, monkeypatch: Any, bad: bool) -> None:
+    """What runs on a CPU and what runs elsewhere are two ways to write one decision."""
+    task = make_task(
+        loss_scale=dynamic_loss_scale(initial=8.0), prepare=lambda x, y: (x.astype(jnp.float32), y), augment=None
+    )
+    batch = batch_of(task, np.arange(8))
+    batch = batch._replace(inputs=batch.inputs.astype(jnp.float32).at[0].set(jnp.nan if bad else 1.0))
+    branch, branch_metrics = jax.jit(make_train_step(task))(new_state(task), batch)
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *given, default, **_: default(*given))
+    text = jax.jit(make_train_step(task)).lower(new_state(task), batch).as_text()
+    assert "stablehlo.case" not in text  # a branch would make a GPU wait for the host
+    choice, choice_metrics = jax.jit(make_train_step(task))(new_state(task), batch)
+    assert int(branch.loss_scale.skipped) == bad
+    assert same(branch.loss_scale, choice.loss_scale)
+    for name in ("params", "model_state", "opt_state"):
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7),
+            getattr(branch, name),
+            getattr(choice, name),
+        )
+    for name, value in branch_metrics.items():
+        np.testing.assert_allclose(value, choice_metrics[name], rtol=1e-5)
+
+
+def test_gradients_whose_squares_overflow_are_not_skipped(make_task: Any) -> None:
+    """Finite gradients of 1e25: their norm is infinite in float32, and the exact check decides."""
+    task = make_task(noisy=False, loss_scale=dynamic_loss_scale(initial=1.0), optimizer=optax.sgd(1e-20))
+    task = task.replace(loss=lambda outputs, targets: 1e25 * outputs.sum(axis=-1))
+    after, metrics = jax.jit(make_train_step(task))(new_state(task), batch_of(task, np.arange(8)))
+    assert not np.isfinite(metrics["grad_norm"])
+    assert int(after.loss_scale.skipped) == 0
+    assert float(metrics["update_norm"]) > 0
+
+
+def test_an_optimizer_that_changes_a_dtype_is_named(make_task: Any) -> None:
+    def update(updates: Any, state: Any, params: Any = None) -> Any:
+        return updates, jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), state)
+
+    changing = optax.GradientTransformation(lambda params: {"mean": jnp.zeros(3)}, update)
+    task = make_task(loss_scale=dynamic_loss_scale(), optimizer=changing)
+    with pytest.raises(ValueError, match="mean, bfloat16"):
+        jax.jit(make_train_step(task))(new_state(task), batch_of(task, np.arange(8)))
+
+
+def test_scaling_needs_no_second_copy_of_the_optimizer_state(make_task: Any) -> None:
+    """A choice between old and new moments once made XLA copy all of them on the CPU."""
+    wide = make_task(noisy=False)
+    data = (np.zeros((8, 512), np.float32), np.zeros(8, np.int32))
+
+    def init(key: Any, inputs: Any) -> Any:
+        return {"w": jnp.ones((512, 512))}, {}
+
+    def apply(params: Any, state: Any, inputs: Any, *, train: bool, key: Any) -> Any:
+        return inputs @ params["w"], state
+
+    task = wide.replace(
+        model=Model(init, apply), optimizer=optax.adam(1e-3), train=data, prepare=None, augment=None, metrics={}
+    )
+    batch = Batch(*(jnp.asarray(part) for part in data), jnp.ones(8, bool))
+    scaled = task.replace(loss_scale=dynamic_loss_scale())
+    plain, more = (step_memory(make_train_step(one), new_state(one), batch).temporaries for one in (task, scaled))
+    assert more - plain < 1.5 * 512 * 512 * 4
