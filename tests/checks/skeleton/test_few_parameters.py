@@ -1,0 +1,61 @@
+"""What a model of three parameters cannot do, or does by luck, is no fault of it; nor is a slow machine."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxrecipe.checks.skeleton import input_independent_baseline, loss_at_init, overfit_one_batch
+from jaxrecipe.report.result import Result, Status
+from jaxrecipe.targets import Values
+from jaxrecipe.task import Model, Task
+from tests.zoo.healthy import dense, digits_task, linear, stateless
+
+
+def noisy_line(noise: float = 0.6) -> Task:
+    """Two numbers that go together, and a noisy sum of them."""
+    rng = np.random.default_rng(0)
+    common = rng.normal(size=(400, 1))
+    x = (common + 0.5 * rng.normal(size=(400, 2))).astype(np.float32)
+    y = (x.sum(axis=1) + noise * rng.normal(size=400)).astype(np.float32)
+    return Task(
+        model=stateless(lambda key: dense(key, 2, 1), lambda p, x: linear(p, x)[:, 0]),
+        loss=optax.l2_loss,
+        optimizer=optax.sgd(0.1),
+        train=(x[:320], y[:320]),
+        test=(x[320:], y[320:]),
+        target=Values(),
+        batch_size=32,
+    )
+
+
+def starting_at(task: Task, value: float, *, always: bool) -> Task:
+    """The task whose set-up's own key gives kernels of one value; with `always` every key does."""
+    own = jax.random.key_data(jax.random.split(jax.random.key(0))[0])  # what the library's loop gives to init
+
+    def init(key: jax.Array, inputs: object) -> tuple[dict[str, jax.Array], dict[str, object]]:
+        params, state = task.model.init(key, inputs)
+        chosen = True if always else (jax.random.key_data(key) == own).all()
+        kernel = jnp.where(chosen, jnp.full_like(params["kernel"], value), params["kernel"])
+        return {**params, "kernel": kernel}, state
+
+    return task.replace(model=Model(init, task.model.apply))
+
+
+def test_noise_that_three_parameters_cannot_hold_is_no_failure(run: Callable[..., Result]) -> None:
+    assert run(overfit_one_batch, noisy_line()).status is Status.PASS
+
+
+def test_a_start_that_happens_to_be_right_is_no_leak(run: Callable[..., Result]) -> None:
+    assert run(loss_at_init, starting_at(noisy_line(), 1.0, always=True)).status is Status.FAIL
+    lucky = run(loss_at_init, starting_at(noisy_line(), 1.0, always=False))
+    assert float(lucky.measured["times ignorance"]) < 0.5
+    assert lucky.status is Status.PASS
+
+
+def test_too_little_time_decides_nothing(run: Callable[..., Result]) -> None:
+    result = run(input_independent_baseline, digits_task(), seconds=0.0)
+    assert result.status is Status.WARN
+    assert "decides nothing" in result.finding
