@@ -37,8 +37,8 @@ def _status(console: Console) -> Iterator[Any]:
         yield status.update
 
 
-SHOWN = ("loss", "accuracy")
-"""The metrics of a training step that are shown."""
+SHOWN = {"loss": ".4f", "accuracy": ".4f", "loss_scale": "g", "skipped": "g"}
+"""The metrics of a training step that are shown, those that there are, and how."""
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def training(console: Console, steps: int, every: int) -> Iterator[Any]:
     with _status(console) as show:
 
         def write(step: int, metrics: Mapping[str, float]) -> None:
-            shown = "  ".join(f"{name} {metrics[name]:.4f}" for name in SHOWN if name in metrics)
+            shown = "  ".join(f"{name} {metrics[name]:{form}}" for name, form in SHOWN.items() if name in metrics)
             if not shown:
                 return
             line = f"training {step}/{steps}  {shown}"
