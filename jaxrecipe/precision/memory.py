@@ -178,7 +178,7 @@ def largest_batch(
     multiple_of: int = 8,
     sizes: Sequence[int] = (16, 32, 64),
     donate: bool = True,
-    tries: int = 6,
+    tries: int = 10,
 ) -> LargestBatch:
     """The largest batch whose step the compiler puts within `limit` bytes, confirmed by compiling at that size.
 
@@ -188,28 +188,53 @@ def largest_batch(
         batch: as in `predict_memory`.
         limit: bytes, such as nine tenths of `device_limit()`.
         multiple_of: the answer is a multiple of this.
-        sizes: as in `predict_memory`.
+        sizes: as in `predict_memory`; where the search begins.
         donate: as in `predict_memory`.
-        tries: how many times at most to compile on the way; each moves the line to where the answer is.
+        tries: how many times at most to compile on the way, besides `sizes`.
 
     Raises:
         ValueError: the memory does not grow with the batch, or a size is wrong.
     """
-    model = predict_memory(step, state, batch, sizes=sizes, donate=donate)
-    known = {probe.batch: probe for probe in model.probes}
+    known = {probe.batch: probe for probe in predict_memory(step, state, batch, sizes=sizes, donate=donate).probes}
     for _ in range(tries):
-        size = max(multiple_of, model.batch_within(limit) // multiple_of * multiple_of)
-        too_large = [batch for batch, probe in known.items() if probe.total > limit]
-        size = max(multiple_of, min([size, *((least - 1) // multiple_of * multiple_of for least in too_large)]))
-        if size in known:
+        size = _next_guess(known, limit, multiple_of)
+        if size is None:
             break
         known[size] = step_memory(step, state, resized(batch, size), donate=donate)
-        model = _line(_nearest(known, size))
-    fitting = [probe for probe in known.values() if probe.total <= limit and probe.batch % multiple_of == 0]
-    if not fitting:
-        return LargestBatch(size=0, memory=known[min(known)], model=model)
-    best = max(fitting, key=lambda probe: probe.batch)
-    return LargestBatch(size=best.batch, memory=best, model=model)
+    model = _line(_nearest(known, max(_fitting(known, limit, 1), default=min(known))))
+    if max(known) in _fitting(known, limit, 1) and model.per_example <= 0:
+        raise ValueError(f"memory does not grow with the batch, up to {max(known)} examples: no largest batch")
+    fitting = _fitting(known, limit, multiple_of)
+    best = max(fitting, default=min(known))
+    return LargestBatch(size=best if fitting else 0, memory=known[best], model=model)
+
+
+def _fitting(known: dict[int, StepMemory], limit: int, multiple_of: int) -> list[int]:
+    return [batch for batch, probe in known.items() if probe.total <= limit and batch % multiple_of == 0]
+
+
+def _next_guess(known: dict[int, StepMemory], limit: int, multiple_of: int) -> int | None:
+    """Where to compile next; None when the answer is known.
+
+    Memory is the largest of several lines (at small batches what the parameters need, at large ones the activations), so
+    it bends upwards: a line from small batches promises too much, one between a size that fits and one that does not too little.
+    """
+    sizes = sorted(known)
+    fits = _fitting(known, limit, 1)
+    too_large = [batch for batch in sizes if batch not in fits]
+    least = max(_fitting(known, limit, multiple_of), default=0) + multiple_of
+    most = (min(too_large) - 1) // multiple_of * multiple_of if too_large else None
+    if most is not None and most < least:
+        return None
+    if fits and too_large:
+        line = _line([known[max(fits)], known[min(too_large)]])
+    else:
+        line = _line([known[batch] for batch in (sizes[-2:] if fits else sizes[:2])])
+    if line.per_example > 0:
+        size = line.batch_within(limit) // multiple_of * multiple_of
+    else:
+        size = 4 * sizes[-1] // multiple_of * multiple_of if fits else least
+    return max(least, size if most is None else min(size, most))
 
 
 def _nearest(known: dict[int, StepMemory], size: int) -> list[StepMemory]:

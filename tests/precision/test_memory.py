@@ -82,6 +82,47 @@ def test_nothing_fits():
     assert found.memory.total > STATE_BYTES // 2
 
 
+def made_up(monkeypatch, bytes_at):
+    """Lets the compiler find these bytes, and tells at which sizes it was asked."""
+    asked = []
+
+    def found(step, state, batch, *, donate=True):
+        size = batch["x"].shape[0]
+        asked.append(size)
+        return memory.StepMemory(batch=size, arguments=0, outputs=0, aliased=0, temporaries=int(bytes_at(size)))
+
+    monkeypatch.setattr(memory, "step_memory", found)
+    return asked
+
+
+@pytest.mark.parametrize("multiple_of", [1, 8, 24])
+@pytest.mark.parametrize(
+    "bytes_at",
+    [
+        lambda size: 1000 + 10 * size,
+        lambda size: max(30_000 - 5 * size, 10 * size),  # falls at first, as casts of parameters share with activations
+        lambda size: max(30_000, 10 * size),
+        lambda size: max(2 * size, 100 * size - 50_000),
+        lambda size: 100 * size + 64 * (size % 7),
+    ],
+)
+def test_the_search_finds_where_the_limit_is_crossed(monkeypatch, bytes_at, multiple_of):
+    asked, limit = made_up(monkeypatch, bytes_at), 50_000
+    found = largest_batch(step, STATE, BATCH, limit, multiple_of=multiple_of)
+    right = max(size for size in range(multiple_of, 30_000, multiple_of) if bytes_at(size) <= limit)
+    # Where memory jitters with the size, a slightly smaller answer is right too: what it says fits.
+    assert right - 8 <= found.size <= right
+    assert found.size % multiple_of == 0
+    assert bytes_at(found.size) <= limit
+    assert len(asked) <= 13
+
+
+def test_a_step_that_never_grows_is_said_to(monkeypatch):
+    made_up(monkeypatch, lambda size: 1000)
+    with pytest.raises(ValueError, match="does not grow"):
+        largest_batch(step, STATE, BATCH, 50_000)
+
+
 def test_wrong_sizes_are_refused():
     for sizes in ((8,), (8, 8), (0, 8)):
         with pytest.raises(ValueError, match="batch sizes"):
