@@ -63,7 +63,7 @@ def test_one_bad_batch_is_survived(make_task: Any) -> None:
     inputs = inputs.astype(np.float32) / 255
     inputs[3] = np.inf
     task = make_task(
-        noisy=False, train=(inputs, targets), prepare=None, policy="float16", loss_scale=dynamic_loss_scale()
+        noisy=False, train=(inputs, targets), test=None, prepare=None, policy="float16", loss_scale=dynamic_loss_scale()
     )
     done = fit(task, epochs=3)
     assert done.history["skipped"][-1] == 3
