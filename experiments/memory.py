@@ -15,7 +15,7 @@ On a GPU the same command gives each process a share of the device (XLA_PYTHON_C
 device, and finds the largest batch by really running out of memory. That part has not been run yet: no GPU was at hand.
 
 Command:   python -m experiments.memory                    (add --save to write experiments/results/memory.{md,json})
-Needs:     Linux; about 10 minutes on 2 idle CPU cores; `--models mlp --policies float32 --quick` takes one.
+Needs:     Linux; about 12 minutes on 2 idle CPU cores; `--models mlp --policies float32 --quick` takes one.
 Expected:  on the CPU the prediction is below the "no cache" peak, by 3 to 15 %: workspaces that the compiler does not know of.
 """
 
@@ -29,7 +29,7 @@ import re
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -230,37 +230,34 @@ def expected_largest(cells: Sequence[Mapping[str, Any]], limit: int) -> int | No
     return max(0, int(many + (limit - more) * (many - few) / (more - less)))
 
 
-def rows_of(
-    models: Sequence[str], policies: Sequence[str], environment: Mapping[str, str], limit: int | None, quick: bool
-) -> Iterator[dict[str, Any]]:
-    """For each model and policy what was predicted and measured."""
-    for model, policy in ((model, policy) for model in models for policy in policies):
-        batches = BATCHES[model][:1] if quick else BATCHES[model]
-        chosen = {"model": model, "policy": policy}
-        told = in_process({**chosen, "batches": batches, "limit": limit}, environment)
-        cpu = told["platform"] == "cpu"
-        plain = {**environment, **NO_CACHE} if cpu else environment
-        known: dict[int, dict[str, Any]] = {}
+def compare(
+    model: str, policy: str, environment: Mapping[str, str], *, limit: int | None, quick: bool
+) -> dict[str, Any]:
+    """What was predicted and measured for a model under a policy."""
+    batches = BATCHES[model][:1] if quick else BATCHES[model]
+    chosen = {"model": model, "policy": policy}
+    told = in_process({**chosen, "batches": batches, "limit": limit}, environment)
+    cpu = told["platform"] == "cpu"
+    known: dict[int, dict[str, Any]] = {}
 
-        def peak(size: int, chosen: Any = chosen, known: Any = known, plain: Any = plain) -> dict[str, Any]:
-            if size not in known:
-                known[size] = in_process({**chosen, "size": size}, plain)
-            return known[size]
+    def at(size: int) -> dict[str, Any]:
+        if size not in known:
+            known[size] = in_process({**chosen, "size": size}, {**environment, **NO_CACHE} if cpu else environment)
+        return known[size]
 
-        def fits(size: int, peak: Any = peak, limit: int = told["limit"], cpu: bool = cpu) -> bool:
-            found = peak(size)["measured"]
-            return found is not None and (found <= limit or not cpu)
+    def fits(size: int) -> bool:
+        found = at(size)["measured"]
+        return found is not None and (found <= told["limit"] or not cpu)
 
-        cells = []
-        for size in batches:
-            cell = {"batch": size, "line": told["line"][str(size)], **peak(size)}
-            cell["resident"] = in_process({**chosen, "size": size}, environment)["measured"] if cpu else None
-            cells.append(cell)
-        grain = max(8, told["largest"] // 100 // 8 * 8)
-        begin = (expected_largest(cells, told["limit"]) if cpu else None) or told["largest"]
-        found = largest_that_fits(fits, begin, grain)
-        probes = {str(size): known[size] for size in sorted(known)}
-        yield {**chosen, **told, "cells": cells, "found": found, "grain": grain, "probes": probes}
+    cells = []
+    for size in batches:
+        resident = in_process({**chosen, "size": size}, environment)["measured"] if cpu else None
+        cells.append({"batch": size, "line": told["line"][str(size)], **at(size), "resident": resident})
+    grain = max(8, told["largest"] // 100 // 8 * 8)
+    begin = (expected_largest(cells, told["limit"]) if cpu else None) or told["largest"]
+    found = largest_that_fits(fits, begin, grain)
+    probes = {str(size): known[size] for size in sorted(known)}
+    return {**chosen, **told, "cells": cells, "found": found, "grain": grain, "probes": probes}
 
 
 def error(predicted: float, measured: float | None) -> str:
@@ -326,34 +323,52 @@ def main() -> None:
     )
     parser.add_argument("--fraction", type=float, default=0.05, help="share of a GPU that each process may use")
     parser.add_argument("--quick", action="store_true", help="the smallest batch only")
-    parser.add_argument("--save", action="store_true")
+    parser.add_argument("--save", action="store_true", help="write the results, after each row, and go on from them")
+    parser.add_argument("--fresh", action="store_true", help="forget earlier results")
     parser.add_argument("--child", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         print(json.dumps(child(options.child)))
         return
+    setting = {
+        "limit": options.limit,
+        "fraction": options.fraction,
+        "quick": options.quick,
+        "host": f"{os.cpu_count()} cores, {platform.machine()}, {' '.join(platform.libc_ver())}",
+        "python": platform.python_version(),
+        **{name: version(name) for name in PACKAGES},
+    }
+    path = RESULTS / "memory.json"
+    before = json.loads(path.read_text()) if options.save and not options.fresh and path.exists() else {}
+    done = {(row["model"], row["policy"]): row for row in before.get("rows", ()) if before["setting"] == setting}
     environment = {"XLA_PYTHON_CLIENT_MEM_FRACTION": str(options.fraction)}
+    limit = options.limit and options.limit * MIB
     rows = []
-    for row in rows_of(
-        options.models, options.policies, environment, options.limit and options.limit * MIB, options.quick
-    ):
-        rows.append(row)
-        print(table([row]) + "\n", flush=True)
+    for model, policy in ((model, policy) for model in options.models for policy in options.policies):
+        known = done.get((model, policy))
+        rows.append(known or compare(model, policy, environment, limit=limit, quick=options.quick))
+        print(table(rows[-1:]) + "\n", flush=True)
+        if options.save:
+            save(rows, setting)
+    print(page(rows, setting))
+
+
+def page(rows: Sequence[Mapping[str, Any]], setting: Mapping[str, Any]) -> str:
+    """Tables, summary and setting as Markdown."""
     facts = {
         **{f"error, {name}": value for name, value in summary(rows).items()},
         "device": f"{rows[0]['platform']}, {rows[0]['device']}",
-        "host": f"{os.cpu_count()} cores, {platform.machine()}, {platform.libc_ver()[0]} {platform.libc_ver()[1]}",
-        "python": platform.python_version(),
-        **{name: version(name) for name in PACKAGES},
-        "unit": "MiB",
+        **{name: value for name, value in setting.items() if name not in ("limit", "fraction", "quick")},
     }
-    text = table(rows) + "\n\n" + "\n".join(f"- {name}: {value}" for name, value in facts.items()) + "\n"
-    print(text)
-    if options.save:
-        RESULTS.mkdir(exist_ok=True)
-        heading = "# Memory of a training step: predicted by compiling, and measured\n\nMade by `python -m experiments.memory --save`, whose docstring says how it is measured. An error is (predicted / measured) − 1.\n\n"
-        (RESULTS / "memory.md").write_text(heading + text, encoding="utf-8")
-        (RESULTS / "memory.json").write_text(json.dumps({"facts": facts, "rows": rows}, indent=1) + "\n")
+    heading = "# Memory of a training step: predicted by compiling, and measured\n\nMade by `python -m experiments.memory --save`, whose docstring says how it is measured. In MiB; an error is (predicted / measured) − 1.\n\n"
+    return heading + table(rows) + "\n\n" + "\n".join(f"- {name}: {value}" for name, value in facts.items()) + "\n"
+
+
+def save(rows: Sequence[Mapping[str, Any]], setting: Mapping[str, Any]) -> None:
+    """Write what there is so far; the same command goes on from it."""
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "memory.md").write_text(page(rows, setting), encoding="utf-8")
+    (RESULTS / "memory.json").write_text(json.dumps({"setting": setting, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
