@@ -51,15 +51,20 @@ def rates(
 
     The moments are those after one step with the same gradients, the counter each of `counts`.
     """
-    with jax.numpy_dtype_promotion("standard"):
-        _, after = optimizer.update(gradients, optimizer.init(params), params)
-        which = clocks(after)
-        if not which:
-            return None
 
-        @jax.jit
-        def size(after: Any, count: Any) -> Any:
-            updates, _ = optimizer.update(gradients, with_clocks(after, which, count), params)
-            return trees.global_norm(updates)
+    def after_one(params: PyTree, gradients: PyTree) -> PyTree:
+        with jax.numpy_dtype_promotion("standard"):
+            return optimizer.update(gradients, optimizer.init(params), params)[1]
 
-        return np.array([float(size(after, np.int32(count))) for count in counts])
+    which = clocks(jax.eval_shape(after_one, params, gradients))
+    if not which:
+        return None
+
+    @jax.jit
+    def size(params: PyTree, gradients: PyTree, count: Any) -> Any:
+        after = with_clocks(after_one(params, gradients), which, count)
+        with jax.numpy_dtype_promotion("standard"):
+            updates, _ = optimizer.update(gradients, after, params)
+        return trees.global_norm(updates)
+
+    return np.array([float(size(params, gradients, np.int32(count))) for count in counts])

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -71,18 +72,26 @@ def scores(
     """
     size, count = setup.batch_size, len(indices)
     padded = np.resize(indices, -(-count // size) * size)
-    metrics = setup.task.all_metrics
-    measure = jax.jit(lambda outputs, targets: {name: metric(outputs, targets) for name, metric in metrics.items()})
-    found: dict[str, list[np.ndarray]] = {"loss": [], **{name: [] for name in metrics}}
+    metrics = tuple(setup.task.all_metrics.items())
+    found: dict[str, list[np.ndarray]] = {"loss": [], **{name: [] for name, _ in metrics}}
     for start in range(0, len(padded), size):
         inputs, targets = setup.prepared(split, padded[start : start + size])
         batch_key = None if key is None else jax.random.fold_in(key, start)
         if augment and setup.task.augment is not None and batch_key is not None:
             inputs, targets = setup.task.augment(batch_key, inputs, targets)
         outputs, _ = setup.forward(*variables, inputs, train=train, key=batch_key if train else None)
-        for name, values in {"loss": setup.losses(outputs, targets), **measure(outputs, targets)}.items():
+        for name, values in {
+            "loss": setup.losses(outputs, targets),
+            **_measure(outputs, targets, metrics=metrics),
+        }.items():
             found[name].append(np.asarray(values, np.float64))
     return {name: np.concatenate(parts)[:count] for name, parts in found.items()}
+
+
+# At module level with the metrics as a static argument, so that every call finds the compiled program.
+@partial(jax.jit, static_argnames="metrics")
+def _measure(outputs: PyTree, targets: PyTree, *, metrics: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
+    return {name: metric(outputs, targets) for name, metric in metrics}
 
 
 def lightly_trained(setup: Setup, key: PRNGKeyArray, steps: int = 3) -> PyTree:
@@ -90,8 +99,9 @@ def lightly_trained(setup: Setup, key: PRNGKeyArray, steps: int = 3) -> PyTree:
     state = setup.fresh_state()
     for step in range(steps):
         state, _ = setup.step(state, *setup.training_batch(step), jax.random.fold_in(key, step))
-    finite = trees.all_finite(trees.copy(setup.loop.variables(state)))
-    return state if bool(finite) else setup.fresh_state()
+    floating = [leaf for leaf in jax.tree.leaves(setup.loop.variables(state)) if trees.is_floating(leaf)]
+    finite = all(np.isfinite(np.asarray(leaf, np.float64)).all() for leaf in floating)
+    return state if finite else setup.fresh_state()
 
 
 def common_name(name: str) -> str:

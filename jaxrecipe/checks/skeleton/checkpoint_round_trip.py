@@ -156,7 +156,16 @@ def _round_trip(save: Save, restore: Restore, state: Any, template: Any) -> Any:
 
 
 def _own(leaf: Any) -> Any:
-    """The leaf in memory of its own, before the directory that it may be mapped from is gone; its dtype as it came."""
+    """The leaf in memory of its own, as the directory that it may be mapped from goes; its dtype as it came.
+
+    A JAX array is also made free to be on any device, as a fresh one is, or the step would compile anew for it.
+    """
+    if isinstance(leaf, jax.Array) and not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jnp.array(np.asarray(leaf), leaf.dtype) if leaf.is_fully_addressable else leaf
+    if isinstance(leaf, jax.Array):
+        return jax.random.wrap_key_data(
+            jnp.array(np.asarray(jax.random.key_data(leaf))), impl=jax.random.key_impl(leaf)
+        )
     return np.array(leaf) if isinstance(leaf, np.ndarray | np.generic) else leaf
 
 

@@ -273,7 +273,7 @@ def _wrong_mean(asked: Asked) -> Verdict | None:
         wrong = [(call, number) for call, number in told if not _near(number, exact * factor, slack * factor)]
         if not wrong:
             continue
-        shown = "; ".join(f"{number:.4g} at batch size {call.batch_size}" for call, number in wrong[:3])
+        shown = "; ".join(dict.fromkeys(f"{number:.4g} at batch size {call.batch_size}" for call, number in wrong))
         finding = f"evaluate gives {name} {shown}, where the mean over the {len(values)} examples is {exact:.4g}."
         hint = _cause(asked, name, told, values, slack)
         if hint is not None:
@@ -348,7 +348,7 @@ def _mistakes() -> Iterator[tuple[str, Simulation]]:
     yield SUM, lambda v, b: sum(float(part.mean()) for part in _batches(v, b))
     for dtype in (np.float16, jnp.bfloat16):
         yield HALF, lambda v, b, dtype=dtype: _in_half(dtype, [float(part.sum()) for part in _batches(v, b)], len(v))
-        yield HALF, lambda v, b, dtype=dtype: _in_half(dtype, list(v), len(v))
+        yield HALF, lambda v, _, dtype=dtype: _in_half(dtype, list(v), len(v))
 
 
 DROPPED = "The last batch is dropped when it is not full: its examples are never counted. Pad it and mask the padding, or take a smaller last batch."

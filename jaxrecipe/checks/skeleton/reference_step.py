@@ -201,7 +201,7 @@ def _shaken(rng: np.random.Generator, gradients: Any, noise: float) -> Any:
     size = np.sqrt(np.mean(np.square(vector(gradients))))
 
     def one(leaf: Any) -> Any:
-        return leaf + jnp.asarray(noise * size * rng.standard_normal(leaf.shape), leaf.dtype)
+        return np.asarray(leaf) + (noise * size * rng.standard_normal(leaf.shape)).astype(leaf.dtype)
 
     return jax.tree.map(one, gradients)
 

@@ -103,7 +103,7 @@ def _switched_on(setup: Setup, key: PRNGKeyArray) -> tuple[list[On], Curve | Non
     params, model_state = setup.variables
     inputs, targets = setup.batch
     _, gradients = setup.gradients(params, model_state, inputs, targets, key=key)
-    if not bool(trees.all_finite(gradients)):
+    if not np.isfinite(vector(gradients)).all():
         gradients = jax.tree.map(jnp.ones_like, gradients)
     schedule = _schedule(setup, gradients)
     found += _described_schedule(schedule)
@@ -167,10 +167,15 @@ def _described_schedule(curve: Curve | None) -> Iterator[On]:
 def _decay(setup: Setup, count: int) -> Iterator[On]:
     """What the optimizer does to parameters without any gradient, at the peak of the schedule."""
     params, optimizer = setup.params, setup.task.optimizer
-    zeros = jax.tree.map(jnp.zeros_like, params)
-    with jax.numpy_dtype_promotion("standard"):
-        state = optimizer.init(params)
-        updates, _ = optimizer.update(zeros, with_clocks(state, clocks(state), count), params)
+
+    @jax.jit
+    def without_gradient(params: Any) -> Any:
+        with jax.numpy_dtype_promotion("standard"):
+            state = optimizer.init(params)
+            state = with_clocks(state, clocks(state), count)
+            return optimizer.update(jax.tree.map(jnp.zeros_like, params), state, params)[0]
+
+    updates = without_gradient(params)
     moved, weights = vector(updates), vector(params)
     if np.isfinite(moved).all() and moved.any():
         share = float(np.linalg.norm(moved) / max(np.linalg.norm(weights), 1e-30))
@@ -195,7 +200,7 @@ def _clipping(setup: Setup, gradients: Any) -> Iterator[On]:
         sizes = [float(second(gradients, params, np.float32(one), np.float32(by))) for by in (two, one)]
         return sizes[0] / sizes[1] if sizes[1] else 1.0
 
-    norm = float(trees.global_norm(gradients)) or 1.0
+    norm = float(np.linalg.norm(vector(gradients))) or 1.0
     large, small = ratio(1e3 / norm, 1e6 / norm), ratio(1e-3 / norm, 1e-2 / norm)
     if abs(large - 1) < 1e-3 and abs(small - 1) > 1e-2:
         yield On("gradient clipping", "a gradient a thousand times larger gives the same update")
@@ -298,7 +303,7 @@ def _predict(
     if _distance(first, second) > tolerance:
         yield Fault("predict gives other outputs for the same inputs when it is asked again.", RANDOM)
         return
-    variables = trees.copy(setup.loop.variables(state))
+    variables: tuple[Any, Any] = trees.copy(setup.loop.variables(state))
     plain = _host(setup.forward(*variables, inputs, train=False, key=None)[0])
     away = _distance(plain, first)
     if away <= tolerance or setup.task.augment is None:
@@ -321,7 +326,7 @@ def _evaluate(
     """Whether evaluate gives the scores of the examples as they are."""
     evaluate, _ = evaluation_under_test(setup)
     said, again = (evaluate(state, split, examples, setup.batch_size) for _ in range(2))
-    variables = trees.copy(setup.loop.variables(state))
+    variables: tuple[Any, Any] = trees.copy(setup.loop.variables(state))
     plain = scores(setup, variables, split, examples)
     name = "loss" if "loss" in said else next((one for one in said if one in plain), None)
     if name is None:
