@@ -209,8 +209,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def surroundings(options: argparse.Namespace) -> dict[str, str]:
-    """What the numbers depend on."""
+def surroundings() -> dict[str, str]:
+    """What the numbers depend on, besides the work."""
     device = jax.devices()[0]
     return {
         "device": f"{device.platform}, {device.device_kind}",
@@ -218,7 +218,6 @@ def surroundings(options: argparse.Namespace) -> dict[str, str]:
         "python": platform.python_version(),
         **{name: version(name) for name in PACKAGES},
         "jaxrecipe": jr.__version__,
-        "work": f"ConvNet (32, 64) on 16×16×3 images, batch {options.batch_size}, Adam; {options.steps} steps a round",
     }
 
 
@@ -232,7 +231,8 @@ def main() -> None:
     options = parser.parse_args()
     rows = summarise(measure(make_task(options.batch_size), steps=options.steps, rounds=options.rounds))
     tiny = added_microseconds(measure(make_tiny_task(), steps=100, rounds=50))
-    facts = {**surroundings(options), "added to a step of next to nothing": f"{tiny:.0f} microseconds"}
+    work = f"ConvNet (32, 64) on 16×16×3 images, batch {options.batch_size}, Adam; {options.steps} steps a round"
+    facts = {**surroundings(), "work": work, "added to a step of next to nothing": f"{tiny:.0f} microseconds"}
     text = table(rows) + "\n\n" + "\n".join(f"- {name}: {value}" for name, value in facts.items()) + "\n"
     print(text)
     if options.save:
