@@ -16,6 +16,7 @@ from jaxrecipe.checks.skeleton.overfit_one_batch import overfit_one_batch
 from jaxrecipe.checks.skeleton.reference_step import reference_step
 from jaxrecipe.checks.skeleton.simplify import simplify
 from jaxrecipe.checks.skeleton.updates import updates
+from jaxrecipe.checks.skeleton.verify_decreasing_training_loss import verify_decreasing_training_loss
 from jaxrecipe.checks.skeleton.visualize_just_before_the_net import visualize_just_before_the_net
 from jaxrecipe.checks.skeleton.visualize_prediction_dynamics import visualize_prediction_dynamics
 
@@ -28,6 +29,7 @@ CHECKS = (
     human_baseline,
     input_independent_baseline,
     overfit_one_batch,
+    verify_decreasing_training_loss,
     visualize_just_before_the_net,
     visualize_prediction_dynamics,
     chart_dependencies,
