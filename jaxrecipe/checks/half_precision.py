@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -130,12 +131,13 @@ def gradients(setup: Setup, key: PRNGKeyArray) -> Gradients:
     def at_full(params: PyTree, round_to: str | None) -> PyTree:
         model_state, inputs, *others = rest
         if round_to is not None:
-            params, inputs = (rounded(tree, round_to) for tree in (params, inputs))
+            params, inputs = rounded((params, inputs), round_to)
         return full(trees.widen(params), model_state, inputs, *others)
 
     return Gradients(low=lambda params, scale: low(params, scaling.static_loss_scale(scale), *rest), full=at_full)
 
 
+@partial(jax.jit, static_argnames="dtype")
 def rounded(tree: PyTree, dtype: str) -> PyTree:
     """The numbers that a format has for those of a tree, back in the dtypes that they were in."""
     narrow = trees.cast_floating(tree, dtype)
@@ -157,20 +159,26 @@ def undetermined(grads: Gradients, params: PyTree, full: PyTree, key: PRNGKeyArr
     Told by moving the parameters by about ten times float32's precision: a gradient that changes by more than `most` of its norm
     cannot be compared with anything.
     """
-    wide = trees.widen(params)
-    leaves = jax.tree.leaves(wide)
-    keys = jax.tree.unflatten(jax.tree.structure(wide), list(jax.random.split(key, len(leaves))))
+    here, there = as_numpy(full), as_numpy(grads.full(_nudged(trees.widen(params), key), None))
+    norms = {path: float(np.linalg.norm(leaf)) for path, leaf in here.items()}
+    return {
+        path for path, leaf in here.items() if not float(np.linalg.norm(there[path] - leaf)) <= most * norms[path] > 0
+    }
+
+
+@jax.jit
+def _nudged(params: PyTree, key: PRNGKeyArray) -> PyTree:
+    """Floating numbers moved by a millionth at most."""
+    leaves, form = jax.tree.flatten(params)
 
     def nudged(leaf: Any, key: PRNGKeyArray) -> Any:
         if not trees.is_floating(leaf):
             return leaf
         return leaf * (1 + jax.random.uniform(key, leaf.shape, leaf.dtype, -(2.0**-20), 2.0**-20))
 
-    here, there = as_numpy(full), as_numpy(grads.full(jax.tree.map(nudged, wide, keys), None))
-    norms = {path: float(np.linalg.norm(leaf)) for path, leaf in here.items()}
-    return {
-        path for path, leaf in here.items() if not float(np.linalg.norm(there[path] - leaf)) <= most * norms[path] > 0
-    }
+    return jax.tree.unflatten(
+        form, [nudged(*pair) for pair in zip(leaves, jax.random.split(key, len(leaves)), strict=True)]
+    )
 
 
 @dataclass(frozen=True)

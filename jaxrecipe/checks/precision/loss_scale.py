@@ -247,7 +247,7 @@ def _verdict(
         return Status.WARN, f"The static scale of {case.at:g} leaves no room.", _advised(case)
     if case.run.skipped and case.run.skipped > max(10, case.run.steps // 2):
         told = f"{case.run.skipped} of the first {case.run.steps} steps were skipped before the scale came down to {case.run.scales[-1]:g}."
-        return Status.WARN, told, f"Start lower: jr.dynamic_loss_scale(initial={case.advice.scale:g})."
+        return Status.WARN, told, f"Start lower: jr.dynamic_loss_scale(initial={_power(case.advice.scale)})."
     return Status.PASS, _fine(case), ""
 
 
@@ -262,7 +262,7 @@ def _fine(case: _Case) -> str:
 def _advised(case: _Case) -> str:
     room = f"gradients may then still grow 2**{case.advice.headroom} times"
     return (
-        f"Use jr.dynamic_loss_scale(), or jr.static_loss_scale({case.advice.scale:g}): {room}. Or use bfloat16, which has the range of "
+        f"Use jr.dynamic_loss_scale(), or jr.static_loss_scale({_power(case.advice.scale)}): {room}. Or use bfloat16, which has the range of "
         "float32 and needs no scale."
     )
 
@@ -281,7 +281,7 @@ def _overflows(setup: Setup, case: _Case, key: PRNGKeyArray) -> Verdict:
         return (
             Status.FAIL,
             f"{finding[:-1]}, and not at the floor of {max(case.scale.floor, case.at):g} either.",
-            f"Lower the floor (jr.dynamic_loss_scale(floor={case.advice.scale:g})), or look for a layer whose backward pass divides by "
+            f"Lower the floor (jr.dynamic_loss_scale(floor={_power(case.advice.scale)})), or look for a layer whose backward pass divides by "
             "something that is zero in float16.",
         )
     return Status.FAIL, finding, _advised(case)
@@ -307,7 +307,7 @@ def _stuck(case: _Case) -> Verdict:
         return (
             Status.WARN,
             finding,
-            f"The scale is still coming down: start lower, jr.dynamic_loss_scale(initial={case.advice.scale:g}).",
+            f"The scale is still coming down: start lower, jr.dynamic_loss_scale(initial={_power(case.advice.scale)}).",
         )
     return (
         Status.FAIL,
@@ -328,7 +328,7 @@ def _underflows(setup: Setup, case: _Case, key: PRNGKeyArray, full: Any, low: An
         return (Status.FAIL if case.lost.share > underflow else Status.WARN), finding, hint
     if case.scale.kind == "dynamic" and case.at < case.advice.scale:
         # It will grow to where the gradients fit.
-        hint = f"The dynamic scale starts low and grows slowly: start it at {case.advice.scale:g}."
+        hint = f"The dynamic scale starts low and grows slowly: start it at {_power(case.advice.scale)}."
         return Status.WARN, finding, hint
     certain = case.lost.share > underflow
     if case.scale.kind == "unknown":
@@ -368,11 +368,16 @@ def _power_of_two(scale: float) -> float:
     return 2.0 ** math.floor(math.log2(scale))
 
 
+def _power(scale: float) -> str:
+    """A power of two as one writes it."""
+    return f"{scale:g}" if 1 <= scale < 2**17 else f"2.0**{int(math.log2(scale))}"
+
+
 def _evidence(found: Survey, dtype: str, scale: float, run: Run) -> tuple[Evidence, ...]:
     rows = worst_rows(joined(found), dtype, scale=_power_of_two(scale))
     title = f"Exponents of the gradients: what {dtype} holds at loss scale {scale:g} is in the first row"
     evidence: list[Evidence] = [exponent_map(rows, dtype, scale=_power_of_two(scale), title=title)]
-    if run.scales.size > 1:
+    if np.unique(run.scales).size > 1:
         evidence.append(
             Curve(
                 title="Loss scale over the steps",
