@@ -24,8 +24,9 @@ Size = tuple[int, int]
 
 UNROLLED_ROWS = 16
 """Most rows that one fused sum of the weight gradient spans."""
-LEAST_UNROLLED_ROWS = 8
-"""Below this many output rows the weight gradient is taken by matrix products instead."""
+LEAST_UNROLLED_ROWS = 16
+"""Below this many output rows the weight gradient is taken by matrix products instead: 0.06 s where the unrolled sum of 8 rows, 384
+channels and a batch of 32 took 7 s."""
 LANES = 16
 
 
