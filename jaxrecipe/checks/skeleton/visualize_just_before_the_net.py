@@ -40,7 +40,7 @@ def visualize_just_before_the_net(
     Args:
         setup: the set-up.
         key: unused; the augmentation follows the set-up's seed.
-        small_warn: WARN for inputs whose root mean square is below this.
+        small_warn: WARN for inputs whose root mean square, or standard deviation, is below this.
         small_fail: FAIL below this.
         large_warn: WARN for inputs whose root mean square is above this.
         large_fail: FAIL above this.
@@ -80,6 +80,10 @@ TOO_SMALL = "The inputs are tiny: they are probably scaled twice (divided by 255
 TOO_LARGE = (
     "The inputs are large: they are probably not scaled at all. Divide by their range or standardise them, once."
 )
+HARDLY_DIFFER = (
+    "The inputs are nearly constant, and what tells them apart is tiny: they were probably scaled twice before a mean was taken off (divided by 255 "
+    "in the loader and again in prepare). Scale once; look at the pictures in the report."
+)
 ALL_EQUAL = (
     "Every example enters the model as the same numbers: the pipeline blanks the inputs, or repeats one example."
 )
@@ -100,6 +104,10 @@ def _problems(
         return [(Status.FAIL if size < small_fail else Status.WARN, scale, TOO_SMALL)]
     if size > large_warn:
         return [(Status.FAIL if size > large_fail else Status.WARN, scale, TOO_LARGE)]
+    spread = float(leaf.std())
+    if spread < small_warn:
+        finding = f"{path}: the values that enter the model hardly differ: {leaf.mean():.3g} with a standard deviation of {spread:.2g}."
+        return [(Status.FAIL if spread < small_fail else Status.WARN, finding, HARDLY_DIFFER)]
     return []
 
 

@@ -40,6 +40,15 @@ def test_bad_scale_is_named_on_both_sides(run: Run, prepare: Callable, status: S
     assert hint in result.hint
 
 
+def test_scaled_twice_before_the_mean_is_taken_off(run: Run) -> None:
+    def prepare(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return (x.astype(jnp.float32) / 16.0 / 255.0 - 0.3) / 0.38, y
+
+    result = run(visualize_just_before_the_net, digits_task(prepare=prepare))
+    assert result.status is Status.FAIL
+    assert "scaled twice" in result.hint
+
+
 def test_the_augmented_batch_is_what_is_looked_at(run: Run) -> None:
     task = digits_task(augment=lambda key, x, y: (jnp.zeros_like(x), y))
     assert run(visualize_just_before_the_net, task).status is Status.FAIL
