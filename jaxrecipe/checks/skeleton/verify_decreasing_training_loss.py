@@ -45,7 +45,7 @@ def verify_decreasing_training_loss(
         setup: the set-up.
         key: seeds the steps.
         examples: at most so many training examples.
-        steps: training steps of each model; the user's gets three times as many when it is behind.
+        steps: training steps of each model: a third of them when the user's model is far ahead by then, three times as many when it is behind.
         behind: a model is behind when the lead of the other is more than this share of what was gained since knowing nothing, since after few steps
             less than that says nothing. Behind a linear model is a WARN, or a FAIL where a softmax or sigmoid stands straight before a layer, which alone is
             a WARN: gates and attention, whose values are multiplied with other values, do not count.
@@ -211,9 +211,15 @@ def _race(setup: Setup, key: PRNGKeyArray, pool: np.ndarray, steps: int, behind:
         race.steps.append(until)
         race.rival.append(_loss(rival, key, states[0], pool))
         race.ours.append(_loss(setup, key, states[1], pool))
-        ahead = not race.is_behind(behind) and until > 0
+        ahead = not race.is_behind(behind)
+        far_ahead = until > 0 and race.ours[-1] <= race.rival[-1] - behind * race.gap
         race.finished = until == 3 * steps or not np.isfinite(race.ours[-1])
-        if (until >= steps and ahead) or not np.isfinite(race.ours[-1]) or time.perf_counter() - began > seconds:
+        if (
+            far_ahead
+            or (until >= steps and ahead)
+            or not np.isfinite(race.ours[-1])
+            or time.perf_counter() - began > seconds
+        ):
             break
     return race if np.isfinite(race.rival[-1]) else None
 

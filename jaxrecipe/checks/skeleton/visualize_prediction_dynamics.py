@@ -34,7 +34,7 @@ def visualize_prediction_dynamics(
     farther_warn: float = 30.0,
     jump: float = 3.0,
     noise: float = 0.5,
-    seconds: float = 15.0,
+    seconds: float = 20.0,
 ) -> Result:
     """The predictions on a fixed batch move steadily: neither to and fro nor hardly at all.
 
