@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
+from jaxrecipe.precision.policy import storage_params
+
 if TYPE_CHECKING:
     from jaxrecipe.task import Task
 
@@ -43,7 +45,7 @@ def init_state(task: "Task", key: PRNGKeyArray, inputs: Any) -> TrainState:
     """
     init_key, run_key = jax.random.split(key)
     params, model_state = task.model.init(init_key, inputs)
-    params = jax.tree.map(_with_strong_type, params)
+    params = storage_params(task.precision, jax.tree.map(_with_strong_type, params))
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,

@@ -267,3 +267,22 @@ def test_one_decision_for_all_devices():
     """Only the last of four devices sees the overflow; all of them skip."""
     done = subprocess.run([sys.executable, "-c", SHARDED], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize(
+    ("policy", "kept"),
+    [
+        ("float32", "float32"),
+        ("bfloat16", "float32"),
+        ("params=bfloat16,compute=bfloat16", "bfloat16"),
+        ("params=float16,compute=float16,output=float16", "float16"),
+    ],
+)
+def test_parameters_are_kept_in_the_dtype_of_the_policy_before_and_after_a_step(policy, kept):
+    task = make_task(policy=policy, optimizer=optax.sgd(0.1))
+    state = begin(task)
+    with jax.numpy_dtype_promotion("standard"):  # the net's own inputs are float32, its parameters are not
+        after, _ = jax.jit(make_train_step(task))(state, batch())
+    for params in (state.params, after.params):
+        assert {leaf.dtype.name for leaf in jax.tree.leaves(params)} == {kept}
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(after.model_state)} == {"float32"}

@@ -45,7 +45,7 @@ def half_precision_updates(
     if not kept_in:
         return _result(status=Status.SKIP, finding="Parameters and optimizer state are kept in float32.")
     steps_seen = _steps(setup, key, steps)
-    measured, evidence = _measured(steps_seen), (_table(steps_seen),)
+    measured, evidence = _measured(steps_seen), (_table(steps_seen),) if steps_seen.layers else ()
     expected: dict[str, Any] = {
         "largest update over its size in float32": f"up to {huge:g}",
         "largest share lost": f"up to {lost:g}",

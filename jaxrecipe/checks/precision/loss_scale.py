@@ -234,7 +234,7 @@ def _verdict(
     if not case.goes_through and case.scale.kind != "unknown":
         return _overflows(setup, case, key)
     if case.run.broken:
-        return _broke(case)
+        return _broke(setup, case)
     if case.run.stuck >= 8:
         return _stuck(case)
     if case.lost.share > little and case.goes_through:
@@ -287,12 +287,18 @@ def _overflows(setup: Setup, case: _Case, key: PRNGKeyArray) -> Verdict:
     return Status.FAIL, finding, _advised(case)
 
 
-def _broke(case: _Case) -> Verdict:
+def _broke(setup: Setup, case: _Case) -> Verdict:
     finding = f"After {case.run.steps} steps {case.run.broken} is not finite."
-    if case.dtype == "float16":
+    kept = [leaf.dtype.name for leaf in jax.tree.leaves(setup.params) if trees.is_floating(leaf)]
+    if "float16" in kept and case.scale.kind in ("static", "dynamic", "none") and case.goes_through:
         hint = (
-            "If half_precision_updates passes, a gradient has overflown float16 and was applied all the same: give the task "
-            "jr.dynamic_loss_scale(), which skips such steps, or skip them in your own step."
+            "The first gradients fit into float16, so no loss scale helps: parameters are kept in float16, where Adam's epsilon is zero. See "
+            "half_precision_updates."
+        )
+    elif case.dtype == "float16":
+        hint = (
+            "A gradient has overflown float16 later on and was applied all the same: give the task jr.dynamic_loss_scale(), which skips such "
+            "steps, or skip them in your own step."
         )
     else:
         hint = "bfloat16 has the range of float32: look for a NaN that float32 has too, such as a learning rate that is too high."
