@@ -57,8 +57,9 @@ def make_task(cell: Cell, images: np.ndarray, labels: np.ndarray, chosen: Any = 
         crop_key, flip_key = jax.random.split(key)
         return random_flip(flip_key, random_crop(crop_key, inputs)), targets
 
+    model = jr.linen(DPN(MODELS[cell.model], formulation=chosen))
     return jr.Task(
-        model=jr.linen(DPN(MODELS[cell.model], formulation=chosen)),
+        model=jr.Model(jax.jit(model.init), model.apply),  # compiled, the forward pass of the initialisation falls away
         loss=optax.softmax_cross_entropy_with_integer_labels,
         optimizer=optax.chain(optax.add_decayed_weights(5e-4), optax.sgd(0.1, momentum=0.9)),
         train=(images, labels),
