@@ -49,6 +49,7 @@ def best_arrangement(
         test: that of the test split, `[m, ...]`, of at least four examples.
         targets: numbers to predict, `[n, k]` and `[m, k]`: how columns go with them tells columns apart that are alike otherwise.
     """
+    train, test = (np.nan_to_num(leaf.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0) for leaf in (train, test))
     tried = [_pictures(train, test)] if is_picture(train) else []
     if 2 <= train.shape[-1] <= COLUMNS and train.ndim <= 3 and (train.ndim == 2 or train.shape[-1] <= FEW_COLUMNS):
         tried.append(_columns(train, test, targets))

@@ -9,6 +9,8 @@ from jaxrecipe.checks.samples import Head
 from jaxrecipe.checks.simple_predictor import explained, features_of, fit, one_hot, skill
 
 WIDTHS = (0.4, 0.8)
+MOST_LABELS = 200
+"""Labels that are compared, the commonest ones: rarer ones have too few examples in a sample."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +45,22 @@ class Relation:
 
 def relation(train: Head, test: Head) -> Relation:
     """Fit on the training examples of a head, predict the test examples, and look for what maps one to the other."""
+    if train.classes and len(np.unique(train.values)) > MOST_LABELS:
+        labels, counts = np.unique(train.values, return_counts=True)
+        commonest = labels[np.argsort(-counts, kind="stable")[:MOST_LABELS]]
+        train, test = (_with_labels(head, commonest) for head in (train, test))
+        if min(len(train.values), len(test.values)) < 2:
+            return Relation(train.name, 0.0, 0.0, 0.0, {})
     features = features_of(train.inputs)
     ours, theirs = features.of(train.inputs), features.of(test.inputs)
     return _of_labels(train, test, ours, theirs) if train.classes else _of_values(train, test, ours, theirs)
+
+
+def _with_labels(head: Head, labels: Int[np.ndarray, "k"]) -> Head:
+    """The examples that are given one of these labels."""
+    kept = np.isin(head.values, labels)
+    inputs = {path: leaf[kept] for path, leaf in head.inputs.items()}
+    return Head(head.name, head.target, head.values[kept], True, inputs, head.example[kept])
 
 
 def _of_labels(train: Head, test: Head, ours: np.ndarray, theirs: np.ndarray) -> Relation:

@@ -7,6 +7,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 BINS = 64
+LARGEST = np.float32(1e15)
+"""Beyond this a square is no float32."""
 LOOKED_UP = 256
 """Numbers whose lookup is made: those that vary most between the labels and least within."""
 
@@ -35,7 +37,8 @@ class Lone(NamedTuple):
 def flat(inputs: Mapping[str, np.ndarray]) -> Float[np.ndarray, "n d"]:
     """All the numbers of each example side by side, leaf by leaf."""
     rows = [leaf.reshape(len(leaf), -1).astype(np.float32) for leaf in inputs.values()]
-    return np.nan_to_num(np.concatenate(rows, axis=1), nan=0.0, posinf=0.0, neginf=0.0)
+    joined = np.nan_to_num(np.concatenate(rows, axis=1), nan=0.0, posinf=0.0, neginf=0.0)
+    return np.clip(joined, -LARGEST, LARGEST)
 
 
 def place_name(inputs: Mapping[str, np.ndarray], column: int) -> str:

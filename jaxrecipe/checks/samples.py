@@ -86,7 +86,7 @@ def heads(setup: Setup, drawn: Sample, *, positions: int = 4000) -> list[Head]:
         if isinstance(target, Values):
             columns = np.asarray(leaf, np.float64).reshape(len(leaf), -1)
             if columns.shape[1] <= MOST_COLUMNS:
-                found.append(Head(name, target, columns, False, drawn.inputs, everyone))
+                found.append(_finite(Head(name, target, columns, False, drawn.inputs, everyone)))
         elif isinstance(target, MultiLabel):
             columns = (np.asarray(leaf, np.float64).reshape(len(leaf), -1) > 0.5).astype(np.int64)
             labels = [
@@ -102,6 +102,15 @@ def heads(setup: Setup, drawn: Sample, *, positions: int = 4000) -> list[Head]:
         elif isinstance(target, Classes | Tokens):
             found += _dense(setup, name, target, np.asarray(leaf), drawn, positions)
     return found
+
+
+def _finite(head: Head) -> Head:
+    """The examples whose values are all finite; what others are missing is another check's question."""
+    kept = np.isfinite(head.values).all(axis=1)
+    if kept.all():
+        return head
+    inputs = {path: leaf[kept] for path, leaf in head.inputs.items()}
+    return Head(head.name, head.target, head.values[kept], False, inputs, head.example[kept])
 
 
 def _walk(target: Any, leaf: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:

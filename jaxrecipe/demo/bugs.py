@@ -192,7 +192,7 @@ BUGS: tuple[Bug, ...] = (
     Bug(zero_init, ("overfit_one_batch", "updates")),
     Bug(unseeded, ("fix_random_seed",)),
     Bug(sign_flipped, ("overfit_one_batch", "loss_at_init")),
-    Bug(labels_shuffled, ("input_independent_baseline",)),
+    Bug(labels_shuffled, ("label_noise", "input_independent_baseline")),
     Bug(test_labels_off_by_one, ("split_shift", "input_independent_baseline")),
     Bug(test_in_train, ("split_leakage",)),
     Bug(label_in_a_pixel, ("leaked_label",)),

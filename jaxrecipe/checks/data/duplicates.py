@@ -131,7 +131,8 @@ def _of_split(split: str, source: Source, limits: dict[str, float]) -> _Found:
         {
             "share with an exact copy": "any, it is natural here" if natural else f"up to {limits['repeated']:g}",
             "share whose copy has another label": "any, it is natural here" if natural else 0,
-            "disagreement of copies": f"at most that of random pairs, {agreement.chance:.3g}",
+            "disagreement of copies": "at most that of random pairs"
+            + (f", {agreement.chance:.3g}" if agreement.groups else ""),
             "share with a near copy": f"up to {limits['repeated']:g}",
         },
         [*_exact_evidence(split, source, rows, groups), *_near_evidence(split, source, near, searched, unique)],
@@ -252,4 +253,4 @@ def _near_evidence(split: str, source: Source, near: Near | None, own: np.ndarra
     ]
     pairs = {(min(a, b), max(a, b)): ratio for a, b, ratio in ranked}
     title = f"Nearest different {split} examples"
-    return shown_pairs(title, source, source, list(pairs)[:MOST_PAIRS], {"distance, tenth = 1": list(pairs.values())})
+    return shown_pairs(title, source, source, list(pairs)[:MOST_PAIRS], {"relative distance": list(pairs.values())})

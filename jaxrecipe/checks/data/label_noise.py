@@ -65,7 +65,7 @@ def label_noise(
     test = None if setup.test is None else sample(setup, "test", most)
     asked = _asked(setup, train, test)
     if not asked:
-        finding = f"There is no target that a simple predictor can judge (labels or a few values, {FEWEST} examples or more; tokens may follow any text)."
+        finding = f"There is no target that a simple predictor can judge (labels or a few values, {FEWEST} examples or more; ten examples a label; tokens may follow any text)."
         return _result(status=Status.SKIP, finding=finding, hint="Declare what is predicted, as target=jr.Classes(10).")
     limits = {
         "wrong": wrong,
@@ -119,7 +119,9 @@ def _asked(setup: Setup, train: Sample, test: Sample | None) -> list[tuple[Head,
     return [
         (a, b)
         for a, b in zip(ours, theirs, strict=True)
-        if not isinstance(a.target, Tokens) and len(a.values) >= FEWEST and len(np.unique(a.values)) > 1
+        if not isinstance(a.target, Tokens)
+        and len(a.values) >= FEWEST
+        and 1 < len(np.unique(a.values)) <= (len(a.values) / 10 if a.classes else np.inf)
     ]
 
 

@@ -237,7 +237,9 @@ def _evidence(told: str, head: Head, lone: Lone) -> list[Evidence]:
         )[:SHOWN]
     ]
     columns = ("number", what, "variance between labels", "different values")
-    found: list[Evidence] = [Table(title=f"{told}numbers that tell most alone", columns=columns, rows=rows)]
+    found: list[Evidence] = [
+        Table(title=f"{told}numbers that tell most alone".capitalize(), columns=columns, rows=rows)
+    ]
     start = 0
     for path, leaf in head.inputs.items():
         size = int(np.prod(leaf.shape[1:]))

@@ -9,6 +9,7 @@ from jaxtyping import PRNGKeyArray
 from jaxrecipe.checks.findings import Finding, concluded
 from jaxrecipe.checks.pairs import shown_pairs
 from jaxrecipe.checks.rows import (
+    FEWEST,
     Near,
     Rows,
     chance_of_equal_rows,
@@ -182,7 +183,7 @@ def _continuous(source: Source) -> bool:
         return False
     columns = np.concatenate(floats, axis=1)
     different = len(np.unique(columns, axis=0))
-    return any(len(np.unique(column)) > 0.9 * different for column in columns.T[:256])
+    return different >= FEWEST and any(len(np.unique(column)) > 0.9 * different for column in columns.T[:256])
 
 
 def _evidence(
@@ -198,7 +199,7 @@ def _evidence(
     unique = np.sort(np.unique(train.inputs, return_index=True)[1])
     best = [i for i in np.argsort(near.ratio, kind="stable")[:SHOWN] if near.ratio[i] < 1]
     pairs = [(int(searched[i]), int(unique[near.index[i]])) for i in best]
-    ratios = {"distance, tenth = 1": [float(near.ratio[i]) for i in best]}
+    ratios = {"relative distance": [float(near.ratio[i]) for i in best]}
     return [
         *found,
         *shown_pairs(

@@ -110,7 +110,7 @@ def split_shift(
         measured[f"{name}skill on held-out training examples"] = one.skill
         measured[f"{name}skill on test examples"] = one.test_skill
         expected[f"{name}skill on test examples"] = "as on held-out training examples"
-    passed = f"Training and test examples are told apart with probability {apart:.2f} (0.5 is chance)"
+    passed = f"Training and test examples are told apart with probability {apart:.2f} (0.5 or less is chance)"
     passed += (
         f"; a predictor fitted on the first has skill {related[0].test_skill:.2f} on the second ({related[0].skill:.2f} held out)."
         if related
@@ -251,7 +251,7 @@ def _relation_findings(one: Relation, errors: float, *, shifted: bool, apart: fl
     if one.map and one.errors > errors:
         listed = ", ".join(f"{a}→{b}" for a, b in list(one.map.items())[:6]) + (", ..." if len(one.map) > 6 else "")
         named = f" (shifted by {one.shift})" if one.shift else ""
-        text = f"{where}the labels of one split are mapped: where the training labels say the first, the test labels say the second: {listed}{named}."
+        text = f"{where}the same examples have other labels in the two splits (training→test): {listed}{named}."
         yield Finding(Status.WARN if shifted else Status.FAIL, text, MAPPED)
         return
     values = one.levels is None
@@ -300,10 +300,15 @@ def _moved(inputs: np.ndarray, targets: np.ndarray) -> tuple[int, float]:
 
 def _told_apart(train: Sample, test: Sample) -> tuple[float, float]:
     """Probability that a predictor ranks a test example above a training one (leave-one-out), and its standard error by chance."""
+    from scipy.stats import rankdata
+
     both = {path: np.concatenate([leaf, test.inputs[path].astype(leaf.dtype)]) for path, leaf in train.inputs.items()}
     split = np.repeat([0.0, 1.0], [len(train.indices), len(test.indices)])
-    scores = fit(features_of(both).of(both), split[:, None]).held_out[:, 0]
-    ranks = np.argsort(np.argsort(scores, kind="stable"), kind="stable") + 1.0
+    features = features_of(both).of(both)
+    if not features.shape[1]:
+        return 0.5, 1.0
+    scores = fit(features, split[:, None]).held_out[:, 0]
+    ranks = rankdata(np.round(scores, 9))
     n, m = len(train.indices), len(test.indices)
     area = (ranks[split == 1].sum() - m * (m + 1) / 2) / (n * m)
     return float(area), float(np.sqrt((n + m + 1) / (12.0 * n * m)))

@@ -247,3 +247,22 @@ def test_values_declared_for_dense_targets_are_left_alone(run: Run) -> None:
     task = HEALTHY["autoencoder"](0)
     assert isinstance(task.target, Values)
     assert run(split_shift, task).status is Status.PASS
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
+def test_broken_and_constant_numbers_are_another_question(run: Run, bad: float) -> None:
+    rng = np.random.default_rng(0)
+    task = regression_task()
+    x, y = task.train
+    holes = np.where(rng.random(x.shape) < 0.02, np.float32(bad), x)
+    gaps = np.where(rng.random(y.shape) < 0.02, np.float32(np.nan), y)
+    assert run(split_shift, task.replace(train=(holes, gaps))).status is not Status.CRASHED
+    constant = task.replace(train=(np.ones_like(x), y), test=(np.ones_like(task.test[0]), task.test[1]))
+    assert run(split_shift, constant).status is Status.PASS
+
+
+def test_many_labels_and_long_rows_of_tokens(run: Run) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(3000, 8)).astype(np.float32), rng.integers(0, 900, size=3000).astype(np.int32)
+    task = digits_task(prepare=None, target=Classes(900)).replace(train=(x[:2400], y[:2400]), test=(x[2400:], y[2400:]))
+    assert run(split_shift, task).status is Status.PASS
