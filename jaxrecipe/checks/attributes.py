@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float64, Int
 
-from jaxrecipe.checks.reading import Head, by_path, chunks, heads
+from jaxrecipe.checks.reading import Head, by_path, chunks, finite, heads
 from jaxrecipe.data.sources import Source
 from jaxrecipe.targets import Binary, Classes, TargetTree, Tokens, Values
 
@@ -80,7 +80,7 @@ def of_pictures(pictures: np.ndarray) -> dict[str, Float[np.ndarray, "n"]]:
 
     Edges are mean absolute differences of neighbouring pixels; colour is how far the channels are apart.
     """
-    values = pictures.astype(np.float32).reshape(*pictures.shape[:3], -1)
+    values = finite(pictures.astype(np.float32)).reshape(*pictures.shape[:3], -1)
     n = len(values)
     flat = values.reshape(n, -1)
     mean = flat.mean(axis=1)
@@ -105,16 +105,18 @@ def _mean_difference(values: np.ndarray, axis: int) -> np.ndarray:
     return np.abs(after - before).reshape(len(values), -1).mean(axis=1)
 
 
-def of_text(tokens: Int[np.ndarray, "n time"], pad: int) -> dict[str, np.ndarray]:
+def of_text(text: np.ndarray, pad: int) -> dict[str, np.ndarray]:
     """Length without padding, share of different tokens and of the commonest one, of rows of tokens."""
+    tokens = text.astype(np.int64)
+    nothing = np.iinfo(np.int64).min
     real = tokens != pad
     length = real.sum(axis=1)
-    ordered = np.sort(np.where(real, tokens, np.iinfo(tokens.dtype).min), axis=1)
+    ordered = np.sort(np.where(real, tokens, nothing), axis=1)
     new = np.concatenate([np.ones((len(tokens), 1), bool), ordered[:, 1:] != ordered[:, :-1]], axis=1)
-    different = (new & (ordered != np.iinfo(tokens.dtype).min)).sum(axis=1)
+    different = (new & (ordered != nothing)).sum(axis=1)
     place = np.arange(tokens.shape[1])
     since = place - np.maximum.accumulate(np.where(new, place, 0), axis=1) + 1
-    commonest = np.where(ordered != np.iinfo(tokens.dtype).min, since, 0).max(axis=1)
+    commonest = np.where(ordered != nothing, since, 0).max(axis=1)
     some = np.maximum(length, 1)
     return {"length": length, "different tokens": different / some, "commonest token": commonest / some}
 
@@ -123,15 +125,15 @@ def of_numbers(values: np.ndarray, scale: Scale | None, *, series: bool) -> dict
     """Norm, largest deviation of a column in standard deviations, share missing; of series also how rough they are."""
     n = len(values)
     numbers = values.astype(np.float64).reshape(n, -1)
-    finite = np.isfinite(numbers)
-    filled = np.where(finite, numbers, 0.0)
+    known = np.isfinite(numbers)
+    filled = np.where(known, numbers, 0.0)
     found = {"norm": np.sqrt(np.einsum("ij,ij->i", filled, filled))}
-    if not finite.all():
-        found["missing"] = 1 - finite.mean(axis=1)
+    if not known.all():
+        found["missing"] = 1 - known.mean(axis=1)
     if scale is not None and np.isfinite(scale.spread).any():
         columns = filled.reshape(n, -1, len(scale.mean))
         apart = np.abs(columns - scale.mean) / scale.spread
-        found["largest deviation"] = np.where(finite.reshape(columns.shape), apart, 0.0).reshape(n, -1).max(axis=1)
+        found["largest deviation"] = np.where(known.reshape(columns.shape), apart, 0.0).reshape(n, -1).max(axis=1)
     if series:
         steps = np.diff(filled.reshape(n, values.shape[1], -1), axis=1)
         found["roughness"] = np.abs(steps).reshape(n, -1).mean(axis=1)
@@ -204,11 +206,11 @@ def bounds(values: Float64[np.ndarray, "n"], chance: float) -> Bounds:
     deviations for 1,400 normally distributed numbers, far more for heavy tails. A group of at most a twentieth that a wide gap parts from all the rest is
     beyond too, even when it is large enough to bend the quantiles.
     """
-    finite = np.sort(values[np.isfinite(values)])
-    if len(finite) < 50 or len(np.unique(finite[:: max(1, len(finite) // 1000)])) < 8:
+    ordered = np.sort(values[np.isfinite(values)])
+    if len(ordered) < 50 or len(np.unique(ordered[:: max(1, len(ordered) // 1000)])) < 8:
         return Bounds(-np.inf, np.inf)
-    high = _reach(finite, chance)
-    low = -_reach(-finite[::-1], chance)
+    high = _reach(ordered, chance)
+    low = -_reach(-ordered[::-1], chance)
     return Bounds(low, high)
 
 

@@ -26,12 +26,13 @@ FOREIGN = "Look for padding of the last batch (zeros are trained on as examples 
 
 
 def hashed(source: Source, like: tuple[Any, Any]) -> tuple[UInt64[np.ndarray, "n"], UInt64[np.ndarray, "n"]]:
-    """A hash of the inputs and of the targets of every stored example."""
+    """A hash of the inputs and of the targets of every stored example; 0 for targets that there are none of."""
     forms = [form_of(side) for side in like]
     found: tuple[list[Any], list[Any]] = ([], [])
-    for _, pair in chunks(source, np.arange(source.size)):
+    for rows, pair in chunks(source, np.arange(source.size)):
         for side, tree, form in zip(found, pair, forms, strict=True):
-            side.append(hashed_as(tree, form))
+            one = hashed_as(tree, form)
+            side.append(np.zeros(len(rows), np.uint64) if one is None else one)
     inputs, targets = (np.concatenate(side) for side in found)
     return inputs, targets
 

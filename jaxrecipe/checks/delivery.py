@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Float64, Int, UInt64
 
-from jaxrecipe.checks.reading import Head, by_path, heads
+from jaxrecipe.checks.reading import Head, by_path, finite, heads
 from jaxrecipe.checks.rows import hashes
 from jaxrecipe.targets import Binary, Classes, MultiLabel, TargetTree, Unspecified, Values
 
@@ -102,9 +102,11 @@ def form_of(tree: Any) -> Form:
 
 
 def hashed_as(tree: Any, form: Form) -> UInt64[np.ndarray, "n"] | None:
-    """A hash of each example in the dtypes of a form; None where the shapes are others or a dtype would lose something."""
+    """A hash of each example in the dtypes of a form; None where there is nothing, shapes differ or a dtype would lose something."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    if [(str(path), np.shape(leaf)[1:]) for path, leaf in leaves] != [(path, shape) for path, _, shape in form]:
+    if not leaves or [(str(path), np.shape(leaf)[1:]) for path, leaf in leaves] != [
+        (path, shape) for path, _, shape in form
+    ]:
         return None
     cast = []
     for (_, leaf), (_, dtype, _) in zip(leaves, form, strict=True):
@@ -114,7 +116,7 @@ def hashed_as(tree: Any, form: Form) -> UInt64[np.ndarray, "n"] | None:
         if not wider and not np.array_equal(changed.astype(given.dtype), given):
             return None
         cast.append(changed)
-    return hashes(cast, count=len(cast[0]) if cast else 0)
+    return hashes(cast)
 
 
 def _labels(found: list[Head]) -> Iterator[tuple[str, Watched]]:
@@ -138,7 +140,7 @@ def _moments(inputs: Any) -> Iterator[tuple[str, Watched]]:
         tokens = leaf.dtype.kind in "iu" and leaf.dtype.itemsize > 1
         flat = leaf.reshape(len(leaf), -1)
         if not tokens and flat.shape[1]:
-            numbers = flat.astype(np.float32)
+            numbers = finite(flat.astype(np.float32))
             both = np.stack([numbers.mean(axis=1), numbers.std(axis=1)], axis=1)
             yield path, Watched(both.astype(np.float64), False)
 

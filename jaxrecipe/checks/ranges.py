@@ -61,12 +61,12 @@ def scans(source: Source, rows: Int[np.ndarray, "rows"]) -> dict[str, Scan]:
     sizes: dict[str, list[np.ndarray]] = {}
     for part, (inputs, _) in chunks(source, rows):
         for path, leaf in trees.named_leaves(inputs).items():
-            flat = real(leaf).reshape(len(part), -1)
+            numbers = real(leaf)
+            flat = numbers.reshape(len(part), -1)
             if not flat.shape[1]:
                 continue
-            scan = found.setdefault(
-                path or "inputs", Scan(path or "inputs", np.dtype(leaf.dtype), leaf.shape[1:], rows)
-            )
+            scan = Scan(path or "inputs", np.dtype(leaf.dtype), numbers.shape[1:], rows)
+            scan = found.setdefault(scan.path, scan)
             sizes.setdefault(scan.path, []).append(_take(scan, part, flat))
     for path, parts in sizes.items():
         found[path].sizes = np.concatenate(parts)

@@ -152,3 +152,8 @@ def real(leaf: np.ndarray) -> np.ndarray:
     if np.iscomplexobj(leaf):
         return np.stack([np.real(leaf), np.imag(leaf)], axis=-1)
     return leaf if leaf.dtype.kind in "iu" or leaf.dtype.itemsize >= 4 else leaf.astype(np.float32)
+
+
+def finite(numbers: np.ndarray) -> np.ndarray:
+    """The same numbers with 0 for what is not finite; no copy where all are."""
+    return numbers if np.isfinite(numbers.sum()) else np.nan_to_num(numbers, nan=0.0, posinf=0.0, neginf=0.0)

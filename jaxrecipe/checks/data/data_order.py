@@ -94,7 +94,7 @@ DRIFTING = "The inputs change along the order (time, source, difficulty): shuffl
 AGAIN = "Draw a new permutation every epoch, with the epoch in the seed (set_epoch, reshuffle_each_iteration): the same batches again and again are learnt as such."
 NO_END = "Let batches(epoch) end after one epoch; coverage cannot be looked at in a stream without end."
 OTHER_TARGET = "The data set does not follow its index, or reads in bulk in another order than asked for: inputs and targets of different examples come together."
-RANDOM_INPUTS = "The data set draws at random when it is read (augmentation?). Move that to Task.augment: evaluation must not see it, and a run could not be repeated."
+RANDOM_INPUTS = "The data set draws at random when it is read (augmentation, without a seed?). Move that to Task.augment, which is given a key: evaluation must not see it, and as it is no run can be repeated."
 
 
 def _dependences(setup: Setup, delivery: Delivery) -> tuple[dict[str, Dependence], dict[str, Dependence]]:

@@ -36,8 +36,9 @@ class Column:
 
     @property
     def middle(self) -> float:
-        """The median."""
-        return float(np.nanmedian(self.values))
+        """The median; NaN where there is no number."""
+        finite = self.values[np.isfinite(self.values)]
+        return float(np.median(finite)) if finite.size else float("nan")
 
     @property
     def beyond(self) -> Float64[np.ndarray, "n"]:
@@ -79,8 +80,8 @@ def outliers(setup: Setup, *, key: PRNGKeyArray, chance: float = 1e-6, blank_war
     findings = [*_blank(columns, blank_warn), *(one for column in columns if (one := _apart(column)) is not None)]
     odd = {split: np.unique(np.concatenate([_out(c) for c in columns if c.split == split])) for split in splits(setup)}
     measured = {f"{split}: examples that stand apart": len(rows) for split, rows in odd.items()}
-    names = dict.fromkeys(column.name for column in columns)
-    passed = f"No example stands apart in any of {len(names)} attributes ({', '.join(list(names)[:8])}{', ...' if len(names) > 8 else ''})."
+    names = list(dict.fromkeys(column.name.rsplit(": ", 1)[-1] for column in columns))
+    passed = f"No example stands apart in {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}."
     return concluded(
         _result,
         findings,
