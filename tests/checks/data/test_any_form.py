@@ -115,11 +115,13 @@ def made(x: Any, y: Any, target: Any, how: str, size: int) -> Task:
     )
 
 
-CASES = [(name, "classes") for name in INPUTS] + [("on the device", name) for name in TARGETS]
+PAIRS = [(name, "classes") for name in INPUTS] + [("on the device", name) for name in TARGETS]
+FEW = [("half", "classes"), ("a tree", "heads"), ("video", "masks"), ("unsigned text", "padded")]
+CASES = [(*pair, how, N) for pair in PAIRS for how in ("arrays", "loop")]
+CASES += [(*pair, how, size) for pair in FEW for how, size in (("items", N), ("arrays", 2), ("loop", 3))]
 
 
-@pytest.mark.parametrize(("how", "size"), [("arrays", N), ("items", N), ("loop", N), ("arrays", 2)])
-@pytest.mark.parametrize(("inputs", "targets"), CASES)
+@pytest.mark.parametrize(("inputs", "targets", "how", "size"), CASES)
 def test_no_form_of_data_crashes_a_check(run: Run, inputs: str, targets: str, how: str, size: int) -> None:
     task = made(INPUTS[inputs], *TARGETS[targets], how, size)
     results = tuple(run(check, task) for check in CHECKS)
