@@ -6,6 +6,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 CODE := jaxrecipe experiments tests
+# A worker for each core: more threads inside each would only wait for one another.
+PYTEST := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS)
 
 .PHONY: help demo test test-quick test-torch lint types format digits import-cost constraints clean
 
@@ -25,13 +27,13 @@ demo: $(VENV)/.demo
 	$(BIN)/jaxrecipe demo
 
 test: $(VENV)/.test
-	$(BIN)/pytest -n $(WORKERS)
+	$(PYTEST)
 
 test-quick: $(VENV)/.test
-	$(BIN)/pytest -n $(WORKERS) -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-torch: $(VENV)/.torch
-	$(BIN)/pytest -n $(WORKERS) $$(grep -l 'importorskip("torch' -r tests --include=test_*.py)
+	$(PYTEST) $$(grep -l 'importorskip("torch' -r tests --include=test_*.py)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check $(CODE)
