@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxrecipe.setup import Setup
-from jaxrecipe.targets import Classes, MultiLabel, Tokens, Values
+from jaxrecipe.targets import Binary, Classes, MultiLabel, Tokens, Values
 
 UNBOUNDED = 1e3
 """A constant that gets this many times below the loss of a plain zero output means that the loss has no floor."""
@@ -116,6 +116,37 @@ def wants_probabilities(setup: Setup, outputs: Any, targets: Any) -> bool:
     return float(setup.losses(certain, targets).mean()) < 0.1
 
 
+def given_logits(setup: Setup, outputs: Any, targets: Any) -> bool:
+    """Whether the loss wants probabilities and the model gives something else.
+
+    Such a loss is nothing at probabilities that are certain and right, and log(n) at equal ones; no loss on logits is both.
+    """
+    target, shape = setup.task.target, getattr(targets, "shape", None)
+    if not isinstance(outputs, jax.Array) or shape is None:
+        return False
+    if isinstance(target, (Classes, Tokens)) and outputs.shape[:-1] == shape:
+        certain = jax.nn.one_hot(jnp.asarray(targets), outputs.shape[-1], dtype=jnp.float32)
+        equal, ignorance = 1.0 / outputs.shape[-1], np.log(outputs.shape[-1])
+    elif isinstance(target, (Binary, MultiLabel)) and outputs.size == np.prod(shape):
+        certain, equal, ignorance = jnp.asarray(targets).reshape(outputs.shape).astype(jnp.float32), 0.5, np.log(2.0)
+    else:
+        return False
+    at_certain, at_equal = (
+        float(setup.losses(guess.astype(outputs.dtype), targets).mean())
+        for guess in (certain, jnp.full(outputs.shape, equal, jnp.float32))
+    )
+    values = np.asarray(outputs, np.float64)
+    outside = ((values < -1e-3) | (values > 1.0 + 1e-3)).mean() > 0.05
+    return bool(outside and at_certain < 0.05 and abs(at_equal - ignorance) < 0.05 * ignorance)
+
+
+def is_flat(setup: Setup, outputs: Any, targets: Any) -> bool:
+    """Whether the loss has no gradient at all with respect to these outputs."""
+    floating = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), outputs)
+    slopes = jax.grad(lambda outputs: setup.losses(outputs, targets).sum())(floating)
+    return all(not np.any(np.asarray(leaf)) for leaf in jax.tree.leaves(slopes))
+
+
 def output_domain(setup: Setup, outputs: Any, targets: Any) -> Callable[[Any], Any]:
     """Map free numbers to where the outputs live: the simplex for a loss on probabilities, else anywhere."""
     if wants_probabilities(setup, outputs, targets):
@@ -139,7 +170,7 @@ def _starts(setup: Setup, outputs: Any, targets: Any, to_domain: Callable[[Any],
 
 
 def _suggested(setup: Setup, zero: Any, targets: Any) -> list[Any] | None:
-    """Starts from the declared target: the mean and median of values, the log frequencies of classes and tokens."""
+    """Starts from the declared target: mean and median of values, log frequencies of classes and tokens, shares and log odds of yes or no."""
     target = setup.task.target
     if isinstance(target, (Classes, Tokens)) and isinstance(zero, jax.Array):
         n = target.n if isinstance(target, Classes) else target.vocabulary
@@ -148,9 +179,17 @@ def _suggested(setup: Setup, zero: Any, targets: Any) -> list[Any] | None:
             return None
         counts = np.bincount(labels[(labels >= 0) & (labels < n)], minlength=n) + 0.5
         return [jnp.broadcast_to(jnp.asarray(np.log(counts / counts.sum()), jnp.float32), zero.shape)]
-    if isinstance(target, (Values, MultiLabel)) and isinstance(zero, jax.Array) and hasattr(targets, "shape"):
+    if isinstance(target, (Binary, MultiLabel)) and isinstance(zero, jax.Array) and hasattr(targets, "shape"):
+        columns = zero.shape[-1] if isinstance(target, MultiLabel) else 1
+        labels = np.asarray(targets, np.float64).reshape(-1, columns)
+        share = (labels.sum(axis=0) + 0.5) / (len(labels) + 1.0)
+        return [
+            jnp.broadcast_to(jnp.asarray(start, jnp.float32), zero.shape)
+            for start in (share, np.log(share / (1.0 - share)))
+        ]
+    if isinstance(target, Values) and isinstance(zero, jax.Array) and hasattr(targets, "shape"):
         values = np.asarray(targets, np.float32)
-        if values.size % max(zero.shape[-1], 1) == 0 and not isinstance(target, MultiLabel):
+        if values.size % max(zero.shape[-1], 1) == 0:
             rows = (
                 values.reshape(-1, *zero.shape[1:])
                 if values[0].size == zero[0].size

@@ -256,9 +256,15 @@ FAULTS = (
     ),
     Fault(24, sign_flipped, bases.convnet, ("overfit_one_batch", "loss_at_init"), SIGN, "a"),
     Fault(24, error_sign_flipped, bases.regression, ("overfit_one_batch", "loss_at_init"), SIGN, "b"),
-    Fault(25, targets_are_inputs, bases.transformer, ("chart_dependencies", "leaked_label"), NEXT, "a"),
-    Fault(25, targets_shifted_back, bases.transformer, ("chart_dependencies", "leaked_label"), NEXT, "b"),
-    Fault(26, padding_counted, bases.padded_transformer, ("chart_dependencies",), (r"padding", r"\bmask", r"\bpad\b")),
+    Fault(25, targets_are_inputs, bases.transformer, ("chart_time_dependencies", "leaked_label"), NEXT, "a"),
+    Fault(25, targets_shifted_back, bases.transformer, ("chart_time_dependencies", "leaked_label"), NEXT, "b"),
+    Fault(
+        26,
+        padding_counted,
+        bases.padded_transformer,
+        ("chart_input_dependencies",),
+        (r"padding", r"\bmask", r"\bpad\b"),
+    ),
     Fault(27, loss_clipped, bases.convnet, ("updates", "overfit_one_batch"), (r"clip", r"satur", r"cut off")),
     Fault(
         28,

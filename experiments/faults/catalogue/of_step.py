@@ -168,7 +168,7 @@ FAULTS = (
         49,
         epsilon_vanishes,
         bases.float16,
-        ("overfit_one_batch", "precision_parity"),
+        ("half_precision_updates", "overfit_one_batch", "precision_parity"),
         (r"epsilon", r"\beps\b", r"half precision", r"float16", r"moments"),
     ),
     Fault(50, schedule_in_epochs, bases.picture_mlp, STEP, (r"schedule", r"epoch"), "a"),

@@ -7,10 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from jaxrecipe.checks.constant_output import ConstantFit, best_constant, losses_at_constant, wants_probabilities
+from jaxrecipe.checks.constant_output import (
+    ConstantFit,
+    best_constant,
+    given_logits,
+    losses_at_constant,
+    wants_probabilities,
+)
 from jaxrecipe.report.result import Histogram, Result, Status
 from jaxrecipe.setup import Setup
-from jaxrecipe.targets import Classes, Tokens
+from jaxrecipe.targets import Classes, Tokens, Values
 
 _result = partial(Result, name="loss_at_init", stage="skeleton")
 
@@ -49,8 +55,10 @@ def loss_at_init(
     if not np.isfinite(losses).all():
         return _not_finite(losses)
     fit = best_constant(setup, outputs, targets)
+    if given_logits(setup, outputs, targets):
+        return _wants_probabilities(outputs)
     if fit.unbounded or not np.isfinite(fit.loss):
-        return _no_floor(fit, losses)
+        return _no_floor(setup, fit, losses)
     floor = (
         fit
         if _one_vector(outputs)
@@ -127,17 +135,31 @@ def _not_finite(losses: np.ndarray) -> Result:
     )
 
 
-def _no_floor(fit: ConstantFit, losses: np.ndarray) -> Result:
+def _wants_probabilities(outputs: jax.Array) -> Result:
+    outside = float(((outputs < 0) | (outputs > 1)).mean())
+    return _result(
+        status=Status.FAIL,
+        finding=f"The loss is made for probabilities, but {100 * outside:.0f} % of the model's outputs are outside of [0, 1].",
+        hint="The loss wants probabilities and is given logits: use the loss that takes logits (optax.softmax_cross_entropy_with_integer_labels, "
+        "optax.sigmoid_binary_cross_entropy), which is also the one that does not overflow.",
+        measured={"outputs outside of [0, 1]": outside},
+        expected={"outputs outside of [0, 1]": 0.0},
+    )
+
+
+def _no_floor(setup: Setup, fit: ConstantFit, losses: np.ndarray) -> Result:
     if not fit.unbounded:
         return _result(
             status=Status.SKIP,
             finding="The loss is not finite at any constant output, so there is nothing to compare with.",
         )
+    values = isinstance(setup.task.target, Values)
     return _result(
         status=Status.FAIL,
         finding="A constant output can drive this loss down without end: it rewards being wrong.",
         hint="The sign is probably flipped (minimise the negative log-likelihood, not the log-likelihood), or the loss wants "
-        "probabilities and is given unbounded outputs.",
+        "probabilities and is given unbounded outputs."
+        + (" A cross entropy has no floor either for values outside [0, 1]: use the squared error." if values else ""),
         measured={"loss": float(losses.mean()), "best constant output": fit.loss},
         expected={"best constant output": "bounded below"},
     )

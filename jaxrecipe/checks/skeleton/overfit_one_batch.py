@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from jaxrecipe import trees
-from jaxrecipe.checks.constant_output import are_probabilities, best_constant, wants_probabilities
+from jaxrecipe.checks.constant_output import are_probabilities, best_constant, is_flat, wants_probabilities
 from jaxrecipe.checks.lowest_loss import frequencies_given_input, lowest_losses
 from jaxrecipe.checks.stopwatch import Stopwatch
 from jaxrecipe.report.result import Curve, Result, Status, Table
@@ -247,8 +247,10 @@ DIVERGED = "The learning rate is too high, or an operation overflows (log of zer
 STILL = "No parameter moves: the updates are computed and thrown away, everything is frozen, or the learning rate is zero (a schedule that starts at zero and counts in the wrong unit)."
 UPHILL = "The training step goes uphill: its changes have a positive product with the gradient of the loss. The sign of the loss or of the update is flipped."
 ZERO_GRADIENT = "The gradient of the loss is zero for every parameter: a softmax over a single output, a stop_gradient, dead activations, or a metric used as the loss."
+FLAT_LOSS = "The loss is flat where the outputs are: its gradient with respect to the outputs is zero. It is clipped or saturated (clip gradients, not the loss), rounds, takes the softmax over a single output, or is a metric."
 TWICE_IN_LOSS = "That floor is log(1 + (n - 1)/e), where a softmax (or sigmoid) applied twice ends: the loss squashes its outputs and then applies a softmax again. Give it the logits as they are."
 TWICE = "The loss sits where a softmax applied twice ends, log(1 + (n - 1)/e): the model's outputs are probabilities and the loss applies a softmax again. Return logits from the model."
+SIGMOID_TWICE = "The model's outputs are probabilities and the loss takes a sigmoid of them again, so it cannot get below 0.31: the sigmoid is applied twice. Return logits from the model."
 CONFINED = "The outputs are never negative: an activation (ReLU, softmax, sigmoid) after the final layer confines them. Return the final layer's outputs as they are."
 SAME = "All examples get the same output although their inputs differ: dead activations, an input that is ignored or blank, or a learning rate that killed the units in the first steps."
 TOO_SMALL = "The parameters move too little at each step (updates are about {ratio:.1e} of their size; about 1e-3 is usual): the learning rate is too small, a clip is too tight, or a schedule is still near zero."
@@ -264,13 +266,15 @@ def _diagnosis(setup: Setup, run: Run, key: PRNGKeyArray) -> str:
     outputs = [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(run.outputs)]
     if n > 1 and are_probabilities(run.outputs) and not wants_probabilities(setup, run.outputs, run.targets):
         return TWICE
+    if isinstance(setup.task.target, (Binary, MultiLabel)) and _sigmoid_twice(setup, run, outputs):
+        return SIGMOID_TWICE
     moved, along, gradient = _first_steps(setup, run, key)
     if moved == 0 and gradient > 0:
         return STILL
     if n > 1 and all((leaf >= 0).all() for leaf in outputs) and any((leaf == 0).mean() > 0.1 for leaf in outputs):
         return CONFINED
     if gradient == 0:
-        return ZERO_GRADIENT
+        return FLAT_LOSS if is_flat(setup, run.outputs, run.targets) else ZERO_GRADIENT
     if along > 0:
         return UPHILL
     if moved > 0.1:
@@ -280,6 +284,14 @@ def _diagnosis(setup: Setup, run: Run, key: PRNGKeyArray) -> str:
     if moved < 2e-4 or _still_falling(run):
         return TOO_SMALL.format(ratio=moved)
     return REGULARISED if abs(run.training[-1] - run.evaluation[-1]) > 0.2 * abs(run.start - run.floor) else UNKNOWN
+
+
+def _sigmoid_twice(setup: Setup, run: Run, outputs: list[np.ndarray]) -> bool:
+    """Whether all outputs lie in [0, 1] though a right and certain answer there is far from the lowest loss."""
+    if not all(((leaf >= 0) & (leaf <= 1)).all() for leaf in outputs) or not isinstance(run.outputs, jax.Array):
+        return False
+    certain = jnp.asarray(run.targets).reshape(run.outputs.shape).astype(run.outputs.dtype)
+    return bool(float(setup.losses(certain, run.targets).mean()) > run.floor + 0.5 * (run.start - run.floor))
 
 
 def _confined_loss(setup: Setup, run: Run) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from jaxrecipe import trees
+from jaxrecipe.checks.constant_output import is_flat
 from jaxrecipe.report.result import Result, Status, Table
 from jaxrecipe.setup import Setup
 
@@ -24,6 +25,7 @@ def updates(
     small: float = 1e-5,
     large_warn: float = 0.15,
     dead_share: float = 0.5,
+    dead_fail: float = 0.8,
 ) -> Result:
     """Each parameter has a gradient, moves, and is frozen exactly as declared.
 
@@ -45,6 +47,7 @@ def updates(
         large_warn: WARN when the median parameter's relative change of a step is above this. Ten steps straight from zero change a
             parameter by a tenth of its final size each; more than that goes to and fro. Parameters that start at zero do not count.
         dead_share: WARN when more than this share of a layer's units never gets a gradient in any of the steps.
+        dead_fail: FAIL above this share: less than a fifth of the layer that was asked for is there, which no initialisation leaves by chance.
 
     Source: Karpathy, CS231n notes, ratio of updates to weights.
     """
@@ -80,7 +83,8 @@ def updates(
         columns=columns,
         rows=[(p, r.gradient, r.size, r.moved, r.ratio, f"{r.dead:.0%}", p in declared) for p, r in rows.items()],
     )
-    status, finding, hint = _judge(rows, declared, measured, small, large_warn, dead_share)
+    flat = measured["parameters without gradient"] == len(free) > 0 and _flat_loss(setup, key)
+    status, finding, hint = _judge(rows, declared, measured, small, large_warn, dead_share, dead_fail, flat=flat)
     return _result(status=status, finding=finding, hint=hint, measured=measured, expected=expected, evidence=(table,))
 
 
@@ -102,6 +106,7 @@ class Row:
 
 
 NO_GRADIENT = "These parameters get no gradient ({names}): follow them to the loss and look for a stop_gradient, a branch that is not used, dead activations, or a layer that multiplies them by zero."
+FLAT_LOSS = "The loss is flat where the outputs are: its gradient with respect to the outputs is zero. It is clipped or saturated (clip gradients, not the loss), rounds, takes the softmax over a single output, or is a metric."
 FROZEN = "These parameters get a gradient but do not move ({names}): the optimizer freezes them (a mask or label left over from fine-tuning), or their updates are not applied. If that is meant, declare Task(frozen=...)."
 THROWN_AWAY = "No parameter moves although all get gradients: the updates are computed and thrown away, or the learning rate is zero."
 THAWED = "These parameters are declared frozen but move ({names}): the mask does not match their paths, or weight decay reaches them."
@@ -112,7 +117,15 @@ TWINS = "All units of a layer have the same weights and the same gradient ({name
 
 
 def _judge(
-    rows: dict[str, Row], declared: set[str], measured: dict[str, Any], small: float, large: float, dead_share: float
+    rows: dict[str, Row],
+    declared: set[str],
+    measured: dict[str, Any],
+    small: float,
+    large: float,
+    dead_share: float,
+    dead_fail: float,
+    *,
+    flat: bool,
 ) -> tuple[Status, str, str]:
     """The most certain problem first."""
     free = {path: row for path, row in rows.items() if path not in declared}
@@ -140,13 +153,19 @@ def _judge(
         return (
             Status.FAIL,
             f"{len(blocked)} of {len(free)} parameters get no gradient.",
-            NO_GRADIENT.format(names=_names(blocked)),
+            FLAT_LOSS if flat and len(blocked) == len(free) else NO_GRADIENT.format(names=_names(blocked)),
         )
     if stuck:
         return (
             Status.FAIL,
             f"{len(stuck)} of {len(free)} parameters get a gradient but do not move.",
             FROZEN.format(names=_names(stuck)),
+        )
+    if mostly := [path for path, row in free.items() if dead_fail < row.dead < 1]:
+        return (
+            Status.FAIL,
+            f"In {len(mostly)} layers more than {dead_fail:.0%} of the units never get a gradient.",
+            DEAD.format(names=_names(mostly)),
         )
     if free and fastest < small:
         return (
@@ -168,6 +187,13 @@ def _judge(
         )
     finding = f"All {len(free)} parameters get a gradient and move, by {median:.1e} of their size in a step."
     return Status.PASS, finding + (f" {len(declared)} are frozen as declared." if declared else ""), ""
+
+
+def _flat_loss(setup: Setup, key: PRNGKeyArray) -> bool:
+    """Whether the loss has no gradient with respect to the untrained model's outputs either."""
+    inputs, targets = setup.batch
+    outputs, _ = setup.forward(setup.params, setup.model_state, inputs, train=True, key=key)
+    return is_flat(setup, outputs, targets)
 
 
 def _watch(setup: Setup, key: PRNGKeyArray, steps: int) -> dict[str, Row]:
