@@ -40,6 +40,7 @@ NAMED = {
     "same_key_every_step": ("same key", "same draw", "key"),
     "updates_thrown_away": ("thrown away",),
     "last_batch_dropped": ("last batch is dropped",),
+    "parameters_in_float16": ("epsilon",),
 }
 CATCHABLE = [bug for bug in BUGS if EXISTING & set(bug.caught_by)]
 
