@@ -255,6 +255,7 @@ CONFINED = "The outputs are never negative: an activation (ReLU, softmax, sigmoi
 SAME = "All examples get the same output although their inputs differ: dead activations, an input that is ignored or blank, or a learning rate that killed the units in the first steps."
 TOO_SMALL = "The parameters move too little at each step (updates are about {ratio:.1e} of their size; about 1e-3 is usual): the learning rate is too small, a clip is too tight, or a schedule is still near zero."
 TOO_LARGE = "The parameters move a lot at each step (updates are about {ratio:.1e} of their size; about 1e-3 is usual): the learning rate is too high."
+NOISY = "In training the model's own randomness moves its outputs more than the inputs do: dropout is far too strong (drop and keep rates mixed up?), or noise is added. Lower the dropout rate."
 LOW_BUT_WRONG = "A low loss with wrong predictions: the sign of the loss is flipped, the loss reads other targets than the metric, or the classes are in another order."
 REGULARISED = "The loss is reached in one mode but not in the other or hovers: look at strong dropout, weight decay that swamps the gradient, and noise in the step."
 UNKNOWN = "Check that inputs and targets belong together and arrive at the model as they should, that the targets are what the loss expects, and that the model can express them."
@@ -281,6 +282,8 @@ def _diagnosis(setup: Setup, run: Run, key: PRNGKeyArray) -> str:
         return TOO_LARGE.format(ratio=moved)
     if all(np.ptp(leaf, axis=0).max(initial=0.0) < 1e-6 * (1 + np.abs(leaf).max(initial=0.0)) for leaf in outputs):
         return SAME
+    if _noise(setup, run, key) > 1.0:
+        return NOISY
     if moved < 2e-4 or _still_falling(run):
         return TOO_SMALL.format(ratio=moved)
     return REGULARISED if abs(run.training[-1] - run.evaluation[-1]) > 0.2 * abs(run.start - run.floor) else UNKNOWN
@@ -320,6 +323,21 @@ def _first_steps(setup: Setup, run: Run, key: PRNGKeyArray, steps: int = 10) -> 
             )
         before = after
     return float(np.mean(sizes)), along, float(trees.global_norm(gradient))
+
+
+def _noise(setup: Setup, run: Run, key: PRNGKeyArray, draws: int = 8) -> float:
+    """How much the outputs in training mode differ from draw to draw, relative to how much their means differ between the examples."""
+    params, model_state = setup.loop.variables(run.state)
+    drawn = []
+    for draw in range(draws):
+        outputs, _ = setup.forward(params, model_state, run.inputs, train=True, key=jax.random.fold_in(key, draw))
+        leaves = [
+            np.asarray(leaf, np.float64).reshape(trees.leading_size(leaf), -1) for leaf in jax.tree.leaves(outputs)
+        ]
+        drawn.append(np.concatenate(leaves, axis=1))
+    stacked = np.stack(drawn)
+    within, between = stacked.std(axis=0).mean(), stacked.mean(axis=0).std(axis=0).mean()
+    return float(within / max(between, 1e-12))
 
 
 def _still_falling(run: Run) -> bool:

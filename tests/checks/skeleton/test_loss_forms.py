@@ -1,6 +1,7 @@
 """Losses that get what they are not made for are told apart: probabilities and logits, values and classes, a flat loss."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +11,17 @@ from jaxtyping import Array
 
 from jaxrecipe.checks.skeleton import loss_at_init, overfit_one_batch, updates
 from jaxrecipe.report.result import Result, Status
-from jaxrecipe.task import Task
+from jaxrecipe.task import Model, Task
 from tests.zoo.broken import after_model
-from tests.zoo.healthy import binary_task, cross_entropy, digits_task, multi_label_task, regression_task
+from tests.zoo.healthy import (
+    binary_task,
+    cross_entropy,
+    digits_task,
+    flat,
+    linear,
+    multi_label_task,
+    regression_task,
+)
 
 
 def of_probabilities(probabilities: Array, labels: Array) -> Array:
@@ -59,3 +68,17 @@ def test_a_squared_error_on_logits_is_no_loss_on_probabilities(run: Callable[...
 
     result = run(loss_at_init, multi_label_task().replace(loss=squared))
     assert "given logits" not in result.hint
+
+
+def test_dropout_that_drowns_the_signal_is_named(run: Callable[..., Result]) -> None:
+    base = digits_task()
+
+    def apply(params: Any, state: Any, inputs: Array, *, train: bool, key: Any) -> tuple[Array, Any]:
+        hidden = jax.nn.relu(linear(params["hidden"], flat(inputs)))
+        if train:
+            hidden = jnp.where(jax.random.bernoulli(key, 0.03, hidden.shape), hidden / 0.03, 0.0)
+        return linear(params["logits"], hidden), state
+
+    result = run(overfit_one_batch, base.replace(model=Model(base.model.init, apply)))
+    assert result.status is Status.FAIL
+    assert "dropout is far too strong" in result.hint
