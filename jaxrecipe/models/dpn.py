@@ -75,6 +75,29 @@ def default_layout() -> Layout:
     return "CHWN" if jax.default_backend() == "cpu" else "NHWC"
 
 
+@jax.custom_vjp
+def channels_product(kernel: Float[Array, "inputs outputs"], x: Float[Array, "inputs *rest"]) -> Array:
+    """1×1 convolution with the channels in front, whose gradients never bring them to the back.
+
+    JAX's own gradient of the product makes `[*rest, inputs]` and transposes it, which costs as much as the product itself.
+    """
+    return lax.dot_general(kernel, x, (((0,), (0,)), ((), ())))
+
+
+def _channels_product_forward(kernel: Array, x: Array) -> tuple[Array, tuple[Array, Array]]:
+    return channels_product(kernel, x), (kernel, x)
+
+
+def _channels_product_backward(kept: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
+    kernel, x = kept
+    rest = tuple(range(1, x.ndim))
+    grad_kernel = lax.dot_general(x, grad, ((rest, rest), ((), ())))
+    return grad_kernel, lax.dot_general(kernel, grad, (((1,), (0,)), ((), ())))
+
+
+channels_product.defvjp(_channels_product_forward, _channels_product_backward)
+
+
 class Pointwise(nn.Module):
     """1×1 convolution as matrix products, from one or two input parts to one or two output parts.
 
@@ -105,7 +128,7 @@ class Pointwise(nn.Module):
 
     def _product(self, x: Array, kernel: Array) -> Array:
         if self.channel_axis == 0:
-            return lax.dot_general(kernel, x, (((0,), (0,)), ((), ())))
+            return channels_product(kernel, x)
         return lax.dot_general(x, kernel, (((x.ndim - 1,), (0,)), ((), ())))
 
 
