@@ -88,13 +88,56 @@ def scores(
     return {name: np.concatenate(parts)[:count] for name, parts in found.items()}
 
 
+def as_if_augmented(
+    setup: Setup, evaluate: Evaluate, state: PyTree, split: Split, key: PRNGKeyArray, slack: float
+) -> str:
+    """What an evaluation says that augments what it is given, "" if it does not.
+
+    It is asked about the examples whose loss augmentation raises most, so that a model that has hardly learnt yet shows it too.
+
+    Args:
+        setup: the set-up.
+        evaluate: the evaluation.
+        state: what to evaluate.
+        split: of which data.
+        key: seeds the draws.
+        slack: how far an exact loss may be off, relative to mean and spread.
+    """
+    if setup.task.augment is None:
+        return ""
+    source = setup.train if split == "train" or setup.test is None else setup.test
+    variables = trees.copy(setup.loop.variables(state))
+    many = np.random.default_rng([setup.seed, 47]).permutation(source.size)[: 4 * setup.batch_size]
+    plain = scores(setup, variables, split, many)["loss"]
+    keys = [jax.random.fold_in(key, 300 + draw) for draw in range(6)]
+    raised = [scores(setup, variables, split, many, key=one, augment=True)["loss"] - plain for one in keys[:3]]
+    worst = np.resize(many[np.argsort(-np.mean(raised, axis=0))][: max(len(many) // 4, 1)], setup.batch_size)
+    exact = scores(setup, variables, split, worst)["loss"]
+    draws = [scores(setup, variables, split, worst, key=one, augment=True)["loss"].mean() for one in keys[3:]]
+    said = next(
+        (
+            value
+            for name, value in evaluate(state, split, worst, setup.batch_size).items()
+            if common_name(name) == "loss"
+        ),
+        None,
+    )
+    middle, width, right = float(np.mean(draws)), float(np.std(draws)), float(exact.mean())
+    allowed = slack * (abs(right) + float(exact.std()))
+    if said is None or middle - right < 3 * allowed or abs(said - middle) > 0.5 * abs(middle - right) + 2 * width:
+        return ""
+    if said - right < 0.25 * (middle - right):
+        return ""
+    return f"evaluate gives loss {said:.4g} for examples that score {right:.4g} as they are and {middle:.4g} augmented."
+
+
 # At module level with the metrics as a static argument, so that every call finds the compiled program.
 @partial(jax.jit, static_argnames="metrics")
 def _measure(outputs: PyTree, targets: PyTree, *, metrics: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
     return {name: metric(outputs, targets) for name, metric in metrics}
 
 
-def lightly_trained(setup: Setup, key: PRNGKeyArray, steps: int = 3) -> PyTree:
+def lightly_trained(setup: Setup, key: PRNGKeyArray, steps: int = 10) -> PyTree:
     """The loop's state after a few steps, where nothing is degenerate; the fresh one if these steps are not finite."""
     state = setup.fresh_state()
     for step in range(steps):

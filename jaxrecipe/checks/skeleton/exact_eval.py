@@ -16,6 +16,7 @@ from jaxrecipe import trees
 from jaxrecipe.checks.exact_scores import (
     Evaluate,
     Scores,
+    as_if_augmented,
     common_name,
     evaluation_under_test,
     in_half,
@@ -376,14 +377,14 @@ def _cause(asked: Asked, name: str, told: list[tuple[Call, float]], values: Valu
         fits, telling = True, False
         for call, number in told:
             would = mistake(values[call.order], call.batch_size)
-            if math.isnan(would):  # no full batch: nothing counted, 0/0 or 0
-                fits &= not math.isfinite(number) or number == 0
+            if math.isnan(would):  # no full batch: nothing counted (0/0 or 0), or the only batch kept after all
+                fits &= not math.isfinite(number) or number == 0 or _near(number, exact, slack)
                 continue
             fits &= _near(number, would, slack * max(1.0, abs(would / exact) if exact else 1.0))
             telling |= not _near(would, exact, slack)
         if fits and telling:
             return hint
-    return _cause_in_model(asked, name, slack) or _half_result(asked, name, [number for _, number in told])
+    return _cause_in_model(asked, name, slack) or (HALF if _sums_in_half(asked, name) else None)
 
 
 def _cause_in_model(asked: Asked, name: str, slack: float) -> str | None:
@@ -396,29 +397,41 @@ def _cause_in_model(asked: Asked, name: str, slack: float) -> str | None:
     variables = trees.copy(setup.loop.variables(asked.state))
     if _near(number, float(scores(setup, setup.variables, asked.split, some)[known].mean()), slack):
         return STALE
-    for hint, changes in ((TRAINING, {"train": True}), (AUGMENTED, {"augment": True})):
-        if "augment" in changes and setup.task.augment is None:
-            continue
-        keys = [jax.random.fold_in(asked.key, 100 + draw) for draw in range(5)]
-        draws = [scores(setup, variables, asked.split, some, key=one, **changes)[known].mean() for one in keys]
-        middle, spread = float(np.mean(draws)), float(np.std(draws))
-        exact = float(scores(setup, variables, asked.split, some)[known].mean())
-        if abs(number - middle) <= slack + 4 * spread and abs(number - middle) < 0.5 * abs(number - exact):
-            return hint
+    if as_if_augmented(setup, asked.evaluate, asked.state, asked.split, asked.key, asked.tolerance):
+        return AUGMENTED
+    keys = [jax.random.fold_in(asked.key, 100 + draw) for draw in range(5)]
+    draws = [scores(setup, variables, asked.split, some, train=True, key=one)[known].mean() for one in keys]
+    middle, spread = float(np.mean(draws)), float(np.std(draws))
+    exact = float(scores(setup, variables, asked.split, some)[known].mean())
+    if abs(number - middle) <= slack + 4 * spread and abs(number - middle) < 0.5 * abs(number - exact):
+        return TRAINING
     return None
 
 
-def _half_result(asked: Asked, name: str, numbers: list[float]) -> str | None:
-    """Numbers, or their sums, that half precision can hold exactly, every one of them."""
-    count = len(asked.indices)
-    if np.isin(asked.each[asked.known[name]], (0.0, 1.0)).all():
-        return None
+def _sums_in_half(asked: Asked, name: str) -> bool:
+    """Whether every sum behind the numbers is one that a half-precision format holds exactly, though the true sums are not.
+
+    One in two thousand numbers is so near to one of float16; that those of the examples and of the large set both are is no accident.
+    """
+    values, batch = asked.each[asked.known[name]], asked.setup.batch_size
+    size, large = asked.copies
+    told = [(len(values), call.batch_size, call.values.get(name, math.nan)) for call in asked.calls if call.values]
+    told += [(size, batch, large.get(name, math.nan))]
+    true = np.array([values.sum(), np.resize(values, size).sum()])
     for dtype in (np.float16, jnp.bfloat16):
-        for factor in (1.0, float(count)):
-            sums = np.array(numbers) * factor
-            if np.isfinite(sums).all() and np.allclose(sums.astype(dtype).astype(np.float64), sums, rtol=1e-7):
-                return HALF
-    return None
+        if _held(true, dtype).any():
+            continue
+        for sums in ([n * mean for n, _, mean in told], [-(-n // b) * mean for n, b, mean in told]):
+            if _held(np.array(sums), dtype).all():
+                return True
+    return False
+
+
+def _held(numbers: np.ndarray, dtype: Any) -> np.ndarray:
+    """Which numbers a format holds, up to the rounding of float32."""
+    with np.errstate(over="ignore"):
+        rounded = numbers.astype(dtype).astype(np.float64)
+    return np.isfinite(rounded) & (np.abs(rounded - numbers) <= 2e-7 * np.abs(numbers))
 
 
 def _refused(asked: Asked) -> Verdict | None:
@@ -463,6 +476,12 @@ def _shrinks_when_large(asked: Asked) -> Verdict | None:
             return Verdict(
                 Status.FAIL,
                 f"evaluate is right on {len(values)} examples and wrong on {size:,} made of the same ones: {name} {number:.4g}, not {exact:.4g}.",
+                HALF,
+            )
+        if _sums_in_half(asked, name):
+            return Verdict(
+                Status.FAIL,
+                f"Every sum behind evaluate's {name} is a number that half precision can hold, which the true sums are not.",
                 HALF,
             )
     return None

@@ -578,17 +578,18 @@ def _gradients_elsewhere(context: Context, *, first_batch: bool) -> list[Any]:
 ACCUMULATED = Verdict(
     Status.FAIL,
     "Each step adds its gradient to those of all the steps before: gradients accumulate.",
-    "Start each step from fresh gradients (what jax.value_and_grad returns), and do not add to a buffer that is never cleared.",
+    "Gradients accumulate over the steps: start each one from fresh gradients (what jax.value_and_grad returns), and do not add to a buffer that is never cleared.",
 )
 NOT_CARRIED = Verdict(
     Status.FAIL,
     "Each step starts from a fresh optimizer state: the first one is right, and momentum and counters are lost in all that follow.",
-    "Put the optimizer state that optimizer.update returns into the state that your step returns; optimizer.init belongs before the loop.",
+    "The optimizer state (momentum, counters) is not carried: put the one that optimizer.update returns into the state that your step returns; "
+    "optimizer.init belongs before the loop.",
 )
 SCHEDULE_STANDS = Verdict(
     Status.FAIL,
     "The learning-rate schedule stands still: every step has the rate of step 0, where the declared schedule moves on at each.",
-    "The schedule's counter is not carried, or counts epochs and not steps: advance it at every update.",
+    "The learning-rate schedule stands still: its counter is not carried, or counts epochs and not steps: advance it at every update.",
 )
 OPPOSITE = Verdict(
     Status.FAIL,
@@ -613,7 +614,7 @@ def summed(batch: int) -> Verdict:
     return Verdict(
         Status.FAIL,
         f"Your step takes the gradient of the sum of the losses, not of their mean: it is {batch} times too large, as the batch has {batch} examples.",
-        "Take the mean over the batch, or the learning rate depends on the batch size.",
+        "The loss is a sum over the batch where its mean is meant: take the mean, or the learning rate depends on the batch size.",
     )
 
 

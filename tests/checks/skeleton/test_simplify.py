@@ -45,6 +45,18 @@ def augmenting_prepare_task() -> Task:
     return digits_task(prepare=prepare)
 
 
+def strong_dropout_task() -> Task:
+    task = digits_task()
+
+    def apply(params: Any, state: Any, inputs: Any, *, train: bool, key: Any) -> tuple[Any, Any]:
+        outputs, state = task.model.apply(params, state, inputs, train=train, key=key)
+        if train:
+            outputs = jnp.where(jax.random.bernoulli(key, 0.03, outputs.shape), outputs / 0.03, 0.0)
+        return outputs, state
+
+    return task.replace(model=Model(task.model.init, apply))
+
+
 def fixed_noise_task() -> Task:
     """Dropout with a key of its own, never off."""
     task = digits_task()
@@ -97,6 +109,11 @@ CASES: list[tuple[Callable[[], Task], Status, str]] = [
     (everything_task, W, "things are switched on at once"),
     (lambda: schedule_task(optax.cosine_decay_schedule(2e-3, 60)), W, "counted in epochs"),
     (lambda: schedule_task(lambda step: 2e-3 * jnp.minimum(step // EPOCH, 5) / 5), W, "counted in epochs"),
+    (lambda: schedule_task(optax.linear_schedule(0.0, 2e-3, 300 * 1438)), W, "counted in examples"),
+    (lambda: schedule_task(optax.linear_schedule(0.0, 2e-3, 1000)), P, "learning-rate schedule"),
+    (lambda: digits_task(optimizer=optax.adamw(2e-3, weight_decay=100.0)), W, "weight decay swamps"),
+    (lambda: digits_task(optimizer=optax.adamw(2e-3, weight_decay=0.1)), P, "weight decay"),
+    (strong_dropout_task, W, "dropout is far too strong"),
     (augmenting_prepare_task, F, "belongs in augment"),
     (fixed_noise_task, F, "fixed key"),
     (lambda: evaluating(digits_task(augment=rolled), "augments"), F, "Augmentation acts at evaluation"),
