@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -239,3 +241,15 @@ class TestPeers:
         explained = {number for _, _, numbers in WHY_NOT for number in numbers}
         left = [fault.name for fault in FAULTS if case_parts(fault.name) is None and fault.number not in explained]
         assert not left
+
+
+@pytest.mark.slow
+def test_the_command_finds_a_fault_and_keeps_what_it_has_run(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "experiments.faults", "--cache", str(tmp_path), "--label", "test"]
+    command += ["--only", "jaxrecipe/fault/22_column_against_row/0", "jaxrecipe/fault/08_nan_in_inputs/0"]
+    first = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "found           2 of 2" in first.stdout
+    kept = (tmp_path / "test.jsonl").read_text()
+    again = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "found           2 of 2" in again.stdout
+    assert (tmp_path / "test.jsonl").read_text() == kept
