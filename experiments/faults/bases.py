@@ -362,3 +362,8 @@ def zero_bias_binary(seed: int) -> jr.Task:
 def total_ink_from_zero(seed: int) -> jr.Task:
     """The large target with a final layer that starts at zero like any other."""
     return total_ink(seed, bias=False)
+
+
+def float16_unit(seed: int) -> jr.Task:
+    """The same with pixels in [0, 1], so that paper is exactly zero."""
+    return float16(seed, prepare=unit)

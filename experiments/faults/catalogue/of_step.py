@@ -67,9 +67,7 @@ def weight_decay_swamps(task: jr.Task) -> jr.Task:
 def epsilon_vanishes(task: jr.Task) -> jr.Task:
     """Parameters and Adam's moments are float16, where its epsilon of 1e-16 is zero."""
     policy = jr.Policy(params=jnp.float16, compute=jnp.float16, output=jnp.float32)
-    return task.replace(
-        policy=policy, loss_scale=jr.no_loss_scale(), optimizer=optax.adam(2e-3, eps=1e-16), prepare=bases.unit
-    )
+    return task.replace(policy=policy, loss_scale=jr.no_loss_scale(), optimizer=optax.adam(2e-3, eps=1e-16))
 
 
 def schedule_in_epochs(task: jr.Task) -> jr.Task:
@@ -167,7 +165,7 @@ FAULTS = (
     Fault(
         49,
         epsilon_vanishes,
-        bases.float16,
+        bases.float16_unit,
         ("half_precision_updates", "overfit_one_batch", "precision_parity"),
         (r"epsilon", r"\beps\b", r"half precision", r"float16", r"moments"),
     ),
