@@ -47,7 +47,8 @@ def label_noise(
     Args:
         setup: the set-up.
         key: unused; the sample follows the set-up's seed.
-        wrong: WARN when at least this share of the labels is wrong beyond doubt. Published test sets have 3 % on average.
+        wrong: WARN when about this share of the labels is wrong, FAIL when beyond doubt (by `standard_errors`) that many more are wrong
+            than in the test split; without clean test labels the task may be as uncertain as that. Published test sets have 3 %.
         skilled: how far ahead of the commonest label (1 is perfect) the predictor must be before its surest errors are believed.
         evenly: the surest third must be wrong at least this many times as often as all; it is 1 for labels drawn at random and near 0
             for a task that is merely hard in parts.
@@ -200,7 +201,8 @@ def _noise(
                 f"About {gap:.1%} of the training labels are wrong: a simple predictor errs in {missed.mean():.1%} of held-out training examples "
                 f"and in {carried.mean():.1%} of the test examples."
             )
-            yield Finding(Status.WARN, text, NOISY)
+            certain = gap - errors * apart > limits["wrong"]
+            yield Finding(Status.FAIL if certain else Status.WARN, text, NOISY)
             return
     if able > limits["skilled"] and lowest > limits["wrong"] and surest.mean() > limits["evenly"] * missed.mean():
         text = (

@@ -82,7 +82,8 @@ def test_clean_and_hard_tasks_raise_no_alarm(run: Run, make: Callable[[int], Tas
 @pytest.mark.parametrize(
     ("make", "status", "words"),
     [
-        (lambda: noisy(digits_task(), 0.2), Status.WARN, "Label noise"),
+        (lambda: noisy(digits_task(), 0.07), Status.WARN, "Label noise"),
+        (lambda: noisy(digits_task(), 0.2), Status.FAIL, "Label noise"),
         (lambda: noisy(digits_task(), 0.1, test_too=True), Status.WARN, "Label noise"),
         (lambda: noisy(digits_task(), 0.3, test_too=True), Status.WARN, "Label noise"),
         (lambda: noisy(regression_task(), 0.25), Status.WARN, "Label noise"),
