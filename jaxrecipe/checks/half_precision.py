@@ -153,6 +153,16 @@ def as_numpy(tree: PyTree) -> dict[str, Float[np.ndarray, "..."]]:
     }
 
 
+def matters(grad: Float[np.ndarray, "..."]) -> Bool[np.ndarray, "..."]:
+    """Where a layer's gradient has at least a hundredth of its root mean square, zeros not counted: what an optimizer learns from."""
+    used = grad[grad != 0]
+    if not used.size:
+        return np.zeros(grad.shape, bool)
+    largest = np.abs(used).max()
+    typical = largest * np.sqrt(np.mean(np.square(used / largest)))  # the squares of the smallest would underflow
+    return np.abs(grad) >= 0.01 * typical
+
+
 def undetermined(grads: Gradients, params: PyTree, full: PyTree, key: PRNGKeyArray, *, most: float = 0.05) -> set[str]:
     """Layers whose float32 gradient is rounding noise itself, such as that of a bias before a BatchNorm, or exactly zero.
 

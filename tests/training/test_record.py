@@ -14,7 +14,6 @@ from jaxrecipe.training.loop import fit
 from jaxrecipe.training.record import raise_if_lost, told_of_floor
 from jaxrecipe.training.step import last_bad_path
 from jaxrecipe.training.steps import new_state
-from tests.training.conftest import plain_model
 
 STEEP = 1e8
 
@@ -78,14 +77,7 @@ def test_a_static_scale_that_is_too_high_is_given_up(make_task: Any) -> None:
 
 
 def test_an_optimizer_that_breaks_in_half_precision_is_not_taken_for_an_overflow(make_task: Any) -> None:
-    base = plain_model()
-
-    def init(key: Any, inputs: Any) -> Any:
-        params, state = base.init(key, inputs)
-        return jax.tree.map(lambda leaf: leaf.astype(jnp.float16), params), state
-
-    model = base.__class__(init, base.apply, "half")
-    task = make_task(noisy=False, model=model, policy="float16", optimizer=optax.adam(1e-3, eps=1e-16))
+    task = make_task(noisy=False, policy="params=float16,compute=float16", optimizer=optax.adam(1e-3, eps=1e-16))
     task = task.replace(
         loss_scale=dynamic_loss_scale(), prepare=lambda x, y: (x.astype(jnp.float32).at[:, 2].set(0.0), y)
     )

@@ -171,17 +171,8 @@ def _lost(low: Any, full: Any, noise: set[str]) -> Lost:
 
 
 def _share_lost(low: Float[np.ndarray, "..."], full: Float[np.ndarray, "..."]) -> float:
-    matters = _matters(full)
+    matters = half.matters(full)
     return float((low[matters] == 0).mean()) if matters.any() else 0.0
-
-
-def _matters(full: Float[np.ndarray, "..."]) -> Any:
-    used = full[full != 0]
-    if not used.size:
-        return np.zeros(full.shape, bool)
-    largest = np.abs(used).max()
-    typical = largest * np.sqrt(np.mean(np.square(used / largest)))  # the squares of the smallest would underflow
-    return np.abs(full) >= 0.01 * typical
 
 
 def _run(setup: Setup, key: PRNGKeyArray, steps: int) -> Run:
@@ -358,7 +349,7 @@ def _own_step_moves_them(setup: Setup, key: PRNGKeyArray, full: Any, low: Any) -
     before, after = half.as_numpy(params), half.as_numpy(setup.loop.variables(state)[0])
     by_full, by_low = (half.as_numpy(half.optimizer_step(setup, params, grads)[0]) for grads in (full, low))
     ours, wide = half.as_numpy(low), half.as_numpy(full)
-    lost = {name: _matters(wide[name]) & (ours[name] == 0) for name in wide}
+    lost = {name: half.matters(wide[name]) & (ours[name] == 0) for name in wide}
     moved, whole, zero = (
         np.concatenate([tree[name][lost[name]] for name in wide])
         for tree in ({name: after[name] - before[name] for name in before}, by_full, by_low)

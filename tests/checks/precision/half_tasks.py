@@ -20,7 +20,7 @@ TINY = 2.0**-22
 def half(dtype: str, **changes: Any) -> Task:
     """Digits under a half-precision policy; float16 with a dynamic scale unless said otherwise."""
     scaled = {"loss_scale": dynamic_loss_scale()} if dtype == "float16" else {}
-    return digits_task().replace(policy=dtype, **{**scaled, **changes})
+    return digits_task().replace(**{"policy": dtype, **scaled, **changes})
 
 
 def weighted(weight: float) -> Callable[[Any, Any], Any]:
@@ -155,7 +155,8 @@ def kept_in(dtype: str, optimizer: optax.GradientTransformation, **changes: Any)
         params, state = base.init(key, inputs)
         return trees.cast_floating(params, dtype), state
 
-    return half(dtype, model=Model(init, base.apply), optimizer=optimizer, **changes)
+    policy = f"params={dtype},compute={dtype},output=float32"
+    return half(dtype, **{"model": Model(init, base.apply), "optimizer": optimizer, "policy": policy, **changes})
 
 
 def own_loop_in_half(optimizer: optax.GradientTransformation) -> Task:
