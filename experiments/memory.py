@@ -30,6 +30,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,8 @@ BATCHES = {
     "transformer": (32, 64, 128),
 }
 POLICIES = ("float32", "bfloat16", "float16")
+SEARCHED = ("float32", "float16")
+"""Policies for which the largest batch is looked for."""
 PROBES = (16, 32, 64)
 """Batch sizes through which the line goes that is extrapolated to all others."""
 
@@ -110,6 +113,13 @@ def fresh(task: jr.Task) -> Any:
     return init_state(task, jax.random.key(0), zeros(task, 1).inputs)
 
 
+def blank(task: jr.Task) -> Any:
+    """A state of the same shapes that is quicker to compile: zeros, but for the loss scale and the key."""
+    shapes = replace(jax.eval_shape(lambda: fresh(task)), loss_scale=None, key=None)
+    state = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    return replace(state, loss_scale=jax.tree.map(jnp.asarray, task.loss_scale), key=jax.random.key(0))
+
+
 # What a process of its own does.
 
 
@@ -136,7 +146,7 @@ def predict(task: jr.Task, batches: Sequence[int], limit: int | None) -> dict[st
 def measure(task: jr.Task, size: int) -> dict[str, Any]:
     """Compile, run and measure one batch size: predicted and peak bytes, or no peak when the device ran out of memory."""
     make_state, make_batch = (
-        jax.jit(make).lower().compile() for make in (lambda: fresh(task), lambda: zeros(task, size))
+        jax.jit(make).lower().compile() for make in (lambda: blank(task), lambda: zeros(task, size))
     )
     shapes = jax.eval_shape(lambda: fresh(task)), jax.eval_shape(lambda: zeros(task, size))
     step = jax.jit(jr.make_train_step(task), donate_argnums=0).lower(*shapes).compile()
@@ -249,13 +259,13 @@ def compare(
         found = at(size)["measured"]
         return found is not None and (found <= told["limit"] or not cpu)
 
-    cells = []
-    for size in batches:
-        resident = in_process({**chosen, "size": size}, environment)["measured"] if cpu else None
-        cells.append({"batch": size, "line": told["line"][str(size)], **at(size), "resident": resident})
-    grain = max(8, told["largest"] // 100 // 8 * 8)
-    begin = (expected_largest(cells, told["limit"]) if cpu else None) or told["largest"]
-    found = largest_that_fits(fits, begin, grain)
+    cells = [{"batch": size, "line": told["line"][str(size)], **at(size), "resident": None} for size in batches]
+    if cpu:  # as the allocator comes: for the largest batch only
+        cells[-1]["resident"] = in_process({**chosen, "size": batches[-1]}, environment)["measured"]
+    found, grain = None, max(8, told["largest"] // 100 // 8 * 8)
+    if policy in SEARCHED:
+        begin = (expected_largest(cells, told["limit"]) if cpu else None) or told["largest"]
+        found = largest_that_fits(fits, begin, grain)
     probes = {str(size): known[size] for size in sorted(known)}
     return {**chosen, **told, "cells": cells, "found": found, "grain": grain, "probes": probes}
 
@@ -286,7 +296,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         "| model | policy | limit | largest batch predicted | found (to within) | error |",
         "|---|---|---|---|---|---|",
     ]
-    for row in rows:
+    for row in (row for row in rows if row["found"] is not None):
         found = f"{row['found']} ({row['grain']})"
         named = f"{row['model']} | {row['policy']} | {mib(row['limit'])}"
         lines.append(f"| {named} | {row['largest']} | {found} | {error(row['largest'], row['found'] or None)} |")

@@ -1,8 +1,17 @@
 """How much memory a training step takes, and the largest batch that fits: from compiling only, nothing is run.
 
-What this cannot know: what else lives on the device (prefetched batches, an evaluation program, another process); the allocator's
-fragmentation and rounding; workspaces that libraries take at run time; and host memory. Leave a margin for these. It is
-true of the device that it was compiled for: on the CPU bfloat16 takes more than float32, since XLA widens it there.
+What this cannot know:
+- what libraries take at run time and the compiler never sees. On the CPU that is much for convolutions, whose operands are unrolled and
+  packed: measured were 34 to 100 MiB for one of 256 images, and a ConvNet that took twice what was predicted; a few per cent for matrix
+  products (experiments/results/memory.md). On a GPU the compiler chooses the algorithm and counts its workspace.
+- what the allocator keeps in reserve, rounds up or cannot use for being in pieces.
+- what else lives on the device: training data kept there, prefetched batches, an evaluation program, steps under way, other processes.
+- host memory.
+Leave a margin for these.
+
+It is true of the device that it was compiled for: on the CPU bfloat16 takes more than float32, since XLA widens it there. And it is true of
+the batch size that it was compiled for: memory is the largest of several straight lines, what the parameters need and what the
+activations need, so a line through small batches promises too much of large ones. `largest_batch` compiles where its answer is.
 """
 
 from collections.abc import Callable, Sequence
@@ -133,8 +142,8 @@ def predict_memory(
         state: as in `step_memory`.
         batch: as in `step_memory`; its own size does not matter.
         donate: as in `step_memory`.
-        sizes: at least two; with more, `deviation` says how straight the line is. Small sizes may use other algorithms
-            than large ones: probe near the size that you are after if in doubt.
+        sizes: at least two; with more, `deviation` says how straight the line is. Only sizes near the one that you are after
+            tell of it: at small ones the parameters may need more than the activations, and hide how these grow.
 
     Raises:
         ValueError: fewer than two different sizes, or one below 1.
