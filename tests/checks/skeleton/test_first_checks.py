@@ -85,3 +85,10 @@ def test_the_offered_bias_removes_the_cost(run: Callable[..., Result]) -> None:
     mended = run(init_well, broken.with_init(task, add))
     assert mended.status is Status.PASS
     assert mended.measured["cost of the bias"] < 0.1
+
+
+def test_a_run_that_stalls_just_short_of_the_lowest_loss_is_only_odd(run: Callable[..., Result]) -> None:
+    assert run(overfit_one_batch, broken.softmax_in_model()).status is Status.FAIL
+    result = run(overfit_one_batch, broken.softmax_in_model(), nearly=0.1)
+    assert result.status is Status.WARN
+    assert "of the gap closed" in result.finding
