@@ -60,7 +60,7 @@ def _totals(scores: Scores) -> str:
         ("controls with a WARN and nothing worse", scores.warnings),
         ("seconds a case: median, most", f"{seconds[len(seconds) // 2]:.1f}, {seconds[-1]:.1f}"),
     ]
-    note = f"{len(scores.faults)} faults of {numbers['there']} numbers; {len(scores.controls)} controls, each in {len(SEEDS)} seeds. "
+    note = f"{len(scores.faults)} faults of {numbers['there']} numbers; {len({o.case.name for o in scores.controls})} controls in up to {len(SEEDS)} seeds, {len(scores.controls)} runs. "
     return f"## Totals\n\n{note}Shares with Wilson's 95 % interval.\n\n" + rows(("", ""), body)
 
 
