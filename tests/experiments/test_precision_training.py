@@ -36,9 +36,18 @@ def test_differences_are_paired_by_seed() -> None:
     assert row["skipped"] == [0, 1, 2]
     lines = experiment.table([experiment.row_of(runs, "text", "float32", (0, 1, 2)), row]).splitlines()
     assert lines[2].startswith("| float32 | 0.5000 (")
-    assert lines[2].endswith("| – | – |")
+    assert lines[2].endswith("| – | – | 3 |")
     assert "| +0.0200 (" in lines[3]
-    assert lines[3].endswith("| 0, 1, 2 | 2^0, 2^1, 2^2 |")
+    assert lines[3].endswith("| 0, 1, 2 | 2^0, 2^1, 2^2 | 3 |")
+
+
+def test_only_seeds_that_are_done_count() -> None:
+    runs = {f"text | {name} | 0": run_of(1.0, 0.5) for name in ("float32", "bfloat16")} | {
+        "text | float32 | 1": run_of(3.0, 0.1)
+    }
+    row = experiment.row_of(runs, "text", "bfloat16", (0, 1, 2))
+    assert (row["seeds"], row["loss"][0], row["loss difference"][0]) == (1, 1.0, 0.0)
+    assert "not done yet" in experiment.table([experiment.row_of(runs, "text", "float16, dynamic", (0, 1, 2))])
 
 
 def test_a_run_that_broke_down_says_so() -> None:
