@@ -6,6 +6,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 CODE := jaxrecipe experiments tests
+# DPN-26 itself is compared too with TORCH_TESTS="slow or not slow": minutes and 5 GB.
+TORCH_TESTS ?= not slow
 # A worker for each core: more threads inside each would only wait for one another.
 PYTEST := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS)
 
@@ -33,7 +35,7 @@ test-quick: $(VENV)/.test
 	$(PYTEST) -m "not slow"
 
 test-torch: $(VENV)/.torch
-	$(PYTEST) $$(grep -l 'importorskip("torch' -r tests --include=test_*.py)
+	$(PYTEST) -m "$(TORCH_TESTS)" $$(grep -l 'importorskip("torch' -r tests --include=test_*.py)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check $(CODE)
