@@ -48,7 +48,7 @@ def overfit_one_batch(
         key: seeds the steps.
         examples: how many different examples are learnt; fewer, two at least, where that would be more numbers than half of the parameters.
         closed: the share of the gap that must be closed.
-        nearly: a run that stalls with this share closed is only a WARN: outputs that are bounded by design (normalised embeddings and a
+        nearly: a run that stalls with this share closed, and of no known cause, is only a WARN: outputs that are bounded by design (normalised embeddings and a
             temperature) cannot reach the lowest loss of free outputs.
         steps: at most this many steps.
         patience: steps without progress after which the run counts as stalled.
@@ -241,7 +241,7 @@ def _judge(setup: Setup, run: Run, key: PRNGKeyArray, closed: float, nearly: flo
             f"{reached}: as good as learnt by heart, {100 * run.aligned:.0f} % of the predictions are right.",
             "",
         )
-    if run.stalled and run.closed >= nearly:
+    if run.stalled and run.closed >= nearly and hint == UNKNOWN:
         return Status.WARN, f"{reached}: it stalled with {100 * run.closed:.0f} % of the gap closed.", hint
     if run.stalled or not run.out_of_time:
         return Status.FAIL, f"{reached}: it {'stalled' if run.stalled else 'is too slow'}.", hint
