@@ -44,7 +44,8 @@ def preset(name: str, data: str) -> list[Cell]:
         common = {"data": "random", "steps": 3}
         return [
             *matrix(("jax", "torch"), ("float32", "bfloat16"), (16,), (), model="dpn26", **common),
-            *matrix(("jax",), ("float16",), (16,), ("128",), model="dpn26", **common),
+            *matrix(("torch-compile",), ("float32",), (16,), (), model="dpn26", **common),
+            *matrix(("jax", "torch"), ("float16",), (16,), ("128",), model="dpn26", **common),
             *matrix(("jax", "torch"), ("float32",), (16,), (), model="dpn92", **common),
         ]
     if name == "curves":

@@ -79,7 +79,8 @@ def default_layout() -> Layout:
 def channels_product(kernel: Float[Array, "inputs outputs"], x: Float[Array, "inputs *rest"]) -> Array:
     """1×1 convolution with the channels in front, whose gradients never bring them to the back.
 
-    JAX's own gradient of the product makes `[*rest, inputs]` and transposes it, which costs as much as the product itself.
+    JAX's own gradient of the product makes `[*rest, inputs]` and transposes it, which costs as much as the product itself; and so does a
+    product over several axes at once, which XLA brings into the form rows times columns first. Seen as matrices, nothing is moved.
     """
     return lax.dot_general(kernel, x, (((0,), (0,)), ((), ())))
 
@@ -90,8 +91,10 @@ def _channels_product_forward(kernel: Array, x: Array) -> tuple[Array, tuple[Arr
 
 def _channels_product_backward(kept: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
     kernel, x = kept
-    rest = tuple(range(1, x.ndim))
-    grad_kernel = lax.dot_general(x, grad, ((rest, rest), ((), ())))
+    # The barrier keeps the products apart from what made the gradient until their form is settled.
+    grad = lax.optimization_barrier(grad)
+    positions = (((1,), (1,)), ((), ()))
+    grad_kernel = lax.dot_general(x.reshape(len(x), -1), grad.reshape(len(grad), -1), positions)
     return grad_kernel, lax.dot_general(kernel, grad, (((1,), (0,)), ((), ())))
 
 

@@ -160,11 +160,25 @@ def shifted_sums(x: Grouped, kernel: Kernels, stride: int) -> Outputs:
 
     The expression has `rows * columns * inputs` terms: no zeros are multiplied and nothing is copied.
     """
-    return _multiply_add(x, kernel, stride)
+    return _once(x, kernel, stride)
 
 
 def _shifted_sums_forward(x: Grouped, kernel: Kernels, stride: int) -> tuple[Outputs, tuple[Grouped, Kernels]]:
-    return _multiply_add(x, kernel, stride), (x, kernel)
+    return _once(x, kernel, stride), (x, kernel)
+
+
+def _once(x: Grouped, kernel: Kernels, stride: int) -> Outputs:
+    """The sums, half of the groups at a time.
+
+    XLA would compute the expression again inside everything that reads it (statistics, normalisation, and their gradients) instead of storing
+    it; on a CPU not even a barrier stops that, but the result of a loop is always stored.
+    """
+    groups = x.shape[0]
+    if groups % 2:
+        return _multiply_add(x, kernel, stride)
+    halves = [part.reshape(2, groups // 2, *part.shape[1:]) for part in (x, kernel)]
+    outputs = lax.map(lambda half: _multiply_add(*half, stride), tuple(halves))
+    return outputs.reshape(groups, *outputs.shape[2:])
 
 
 def _shifted_sums_backward(stride: int, kept: tuple[Grouped, Kernels], grad: Outputs) -> tuple[Grouped, Kernels]:

@@ -134,6 +134,13 @@ def evaluating(task: Task, fault: str = "", *, named: str = "loss") -> Task:
     def forward(state: State, inputs: Any, key: Any, *, train: bool) -> Any:
         return task.model.apply(state["params"], state["stats"], inputs, train=train, key=key)[0]
 
+    @jax.jit
+    def score(outputs: Any, targets: Any) -> dict[str, Any]:
+        return {
+            "loss": task.loss(outputs, targets),
+            **{name: metric(outputs, targets) for name, metric in task.all_metrics.items()},
+        }
+
     def rows(state: State, inputs: Any, targets: Any) -> dict[str, np.ndarray]:
         if fault == "stale parameters":
             state = first
@@ -141,9 +148,7 @@ def evaluating(task: Task, fault: str = "", *, named: str = "loss") -> Task:
             draws[0] += 1
         key = jax.random.key(draws[0])
         outputs = forward(state, inputs, key, train=fault in ("training mode", "random"))
-        scores = {"loss": task.loss(outputs, targets)}
-        scores |= {name: metric(outputs, targets) for name, metric in task.all_metrics.items()}
-        return {name: np.asarray(values, np.float64) for name, values in scores.items()}
+        return {name: np.asarray(values, np.float64) for name, values in score(outputs, targets).items()}
 
     def evaluate(state: State, inputs: Any, targets: Any, batch_size: int) -> dict[str, Any]:
         if fault in ("training split", "test split"):

@@ -35,7 +35,7 @@ def leaked_label(
     What it does: takes each number of the inputs alone (each pixel, each column, each entry of a dictionary), as it enters the model, and
     predicts the label by a lookup of its values, or a real target by a curve, on examples that the lookup was not made from. A number that is
     nearly always right, that hardly varies among the examples of a label, and that leaves all others far behind, is a copy of the label; so are
-    columns that hold the label one-hot. For sequences of tokens it looks whether the targets are the inputs at the same place.
+    numbers that hold the label one-hot, be they columns or marks in a picture whose place is the label. For sequences of tokens it looks whether the targets are the inputs at the same place.
 
     Why it matters: the model finds the copy at once, every score is excellent, and nothing has been learnt: at the time when it is used, the
     label will not be there.
@@ -97,7 +97,10 @@ COPY = (
     "The label leaks into the inputs: this number is a copy of it (or a code for it) that will not be there when the model is used. Leave it out, and find "
     "where it comes in: an index, a file name, a column computed from the target."
 )
-ONE_HOT = "The label leaks into the inputs: these columns hold it one-hot. Leave them out, and find where inputs and targets are joined."
+ONE_HOT = (
+    "The label leaks into the inputs: these numbers hold it one-hot, each the same in all examples of its label, as columns joined from the targets or marks burnt "
+    "into pictures. Leave them out (crop or mask them), and find where they come in."
+)
 NATURAL = "Is this number known before the label is? If so the task is this simple, and a lookup does it; if not, the label leaks into the inputs: leave it out."
 SAME_PLACE = (
     "The label leaks into the inputs: the target is off by one, and the model is shown at each place what it has to predict there. "
@@ -170,20 +173,30 @@ def _is_copy(head: Head, lone: Lone, values: np.ndarray, limits: dict[str, float
 def _one_hot_findings(
     told: str, head: Head, lone: Lone, values: np.ndarray, limits: dict[str, float]
 ) -> Iterator[Finding]:
-    """Columns each of which is one label and nothing else, for all the labels."""
+    """Numbers each of which tells one label from all others, for all the labels but one at most: one-hot columns, or marks burnt into pictures."""
     if not head.classes:
         return
     labels = np.unique(values)
-    telling = (lone.one_label[:, 0] <= limits["wrong"]) & (lone.levels == 2)
+    telling = lone.one_label[:, 0] <= limits["wrong"]
     covered = np.unique(lone.one_label[telling, 1])
     if len(labels) < 3 or len(covered) < len(labels) - 1 or len(lone.map) <= len(labels):
         return
     suspects = _suspects(head, lone, values, lone.places[telling])
     if suspects.next_best < 2 * limits["others"] and suspects.together < limits["others"]:
         return
+    rows = flat(head.inputs)[: len(values)]
+    marks = [
+        _same_value(rows[values == labels[int(label)], place]) >= 1 - limits["wrong"]
+        for place, label in zip(lone.places[telling], lone.one_label[telling, 1], strict=True)
+    ]
     names = ", ".join(place_name(head.inputs, int(place)) for place in np.sort(lone.places[telling])[:4])
-    text = f"{told}{telling.sum()} numbers of the inputs ({names}, ...) are each 1 for one label and 0 for all others."
-    yield Finding(Status.FAIL, text, ONE_HOT)
+    text = f"{told}{telling.sum()} numbers of the inputs ({names}, ...) each tell one label from all others; without them {suspects.together:.2g} are wrong."
+    yield Finding(Status.FAIL, text, ONE_HOT) if all(marks) else Finding(Status.WARN, text, NATURAL)
+
+
+def _same_value(column: np.ndarray) -> float:
+    """Share of the examples that have the commonest value."""
+    return float(np.unique(column, return_counts=True)[1].max() / len(column))
 
 
 def _suspects(head: Head, lone: Lone, values: np.ndarray, columns: np.ndarray) -> _Suspects:

@@ -57,7 +57,10 @@ def generalize_a_special_case(setup: Setup, *, key: PRNGKeyArray, examples: int 
         compared = _compare(part, size, alone)
         off = compared.alone > tolerance or compared.reversed > tolerance or bool(compared.problem)
         rows.append((part.name, compared.alone, compared.reversed, compared.problem or ("differs" if off else "equal")))
-        findings += [_finding(part, compared, size)] if off else []
+        if off:
+            moved = compared.reversed > tolerance and not compared.problem
+            by_place = moved and _by_place(part, size, tolerance)
+            findings.append(_finding(part, compared, size, by_place=by_place))
     weights = None
     if not setup.task.mixes_examples:
         findings += [*_of_axis(setup, key), *_of_augment(setup, key), *_of_reported_loss(setup, key)]
@@ -98,6 +101,7 @@ MIXES = {
     "loss": "The loss mixes the examples of a batch: look for a reduction over the wrong axis (axis 0, or none given), a softmax over the batch, or (N, 1) against (N,). Reduce over all axes but the first.",
 }
 METRIC = "The metric mixes the examples of a batch: look for a reduction over the wrong axis (axis 0, or none given). It must give one number an example."
+BY_PLACE = "What {part} gives for an example depends on its place in the batch and not on the other examples: a weight, mask or table is indexed by position in the batch. Index it by the example's label or identity, or carry it along with the example."
 SUMS = "The loss of every example is {ratio:.3g} times what it is alone, at a batch size of {size}: a sum over the batch where a mean was meant. Give one number an example, without any reduction over the batch."
 DIVIDES = "The loss of every example is {ratio:.3g} times what it is alone, at a batch size of {size}: it is divided by the batch size once more. Give one number an example; the mean is taken later."
 REDUCED = "Every example gets the same loss, the mean of the batch: the loss reduces over the batch axis as well (reduction over the wrong axis). Reduce over all axes but the first."
@@ -175,12 +179,26 @@ def _difference(whole: list[np.ndarray], a: list[np.ndarray], b: list[np.ndarray
     return min(worst, 1e9)
 
 
-def _finding(part: Part, compared: Compared, size: int) -> Finding:
+def _by_place(part: Part, size: int, tolerance: float) -> bool:
+    """Whether an example's result depends on its place and not on the others: the first stays, and all the rest become one of them."""
+    if size < 3:
+        return False
+    whole = _flat(part.run(part.arguments))
+    for other in (1, size - 1):
+        alone = _flat(part.run(_rows(part.arguments, [0] + [other] * (size - 1))))
+        if _difference(whole, [leaf[:1] for leaf in whole], [leaf[:1] for leaf in alone]) > tolerance:
+            return False
+    return True
+
+
+def _finding(part: Part, compared: Compared, size: int, *, by_place: bool) -> Finding:
     """What is wrong with a part that differs."""
     if compared.problem:
         return Finding(Status.FAIL, f"{part.name}: {compared.problem}.", ALONE)
     worst = "one by one" if compared.alone >= compared.reversed else "in reverse order"
     text = f"{part.name}: a batch and its examples {worst} differ by {max(compared.alone, compared.reversed):.2g} of its spread."
+    if by_place:
+        return Finding(Status.FAIL, text, BY_PLACE.format(part=part.name))
     if part.name != "loss":
         return Finding(Status.FAIL, text, MIXES.get(part.name, METRIC))
     with np.errstate(all="ignore"):

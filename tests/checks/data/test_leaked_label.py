@@ -44,6 +44,22 @@ def one_hot_columns(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return np.concatenate([x.reshape(len(x), -1), np.eye(10)[y] * 16], axis=1).astype(np.float32), y
 
 
+def stamped(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A mark at the edge of each picture whose place is the label; the pixels under it hold other ink elsewhere."""
+    x = x.copy()
+    x[np.arange(len(y)), y % 8, 7 * (y // 8), 0] = 16
+    return x, y
+
+
+def sensors() -> Task:
+    """Three sensors, each of which answers to one kind of thing, with a spread: the label follows from them, and one needs all."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 800).astype(np.int32)
+    x = rng.normal(size=(800, 12)).astype(np.float32)
+    x[np.arange(800), y] += 9.0
+    return digits_task(target=Classes(3)).replace(train=(x[:600], y[:600]), test=(x[600:], y[600:]), prepare=None)
+
+
 def as_leaf(x: np.ndarray, y: np.ndarray) -> tuple[Any, np.ndarray]:
     return {"image": x, "index": y * 7 + 2}, y
 
@@ -99,7 +115,9 @@ def test_healthy_inputs_give_nothing_away(run: Run, make: Callable[[int], Task])
     assert result.status in (Status.PASS, Status.SKIP), result.finding
 
 
-@pytest.mark.parametrize("make", [lagged, threshold_masks, lambda: keyed(1), lambda: keyed(3), lambda: keyed(8)])
+@pytest.mark.parametrize(
+    "make", [lagged, threshold_masks, sensors, lambda: keyed(1), lambda: keyed(3), lambda: keyed(8)]
+)
 def test_what_the_label_follows_from_is_no_failure(run: Run, make: Callable[[], Task]) -> None:
     result = run(leaked_label, make())
     assert result.status in (Status.PASS, Status.WARN), result.finding
@@ -115,6 +133,7 @@ def test_what_the_label_follows_from_is_no_failure(run: Run, make: Callable[[], 
         (lambda: both(digits_task(prepare=None), one_hot_columns), "one-hot"),
         (lambda: both(digits_task(prepare=None), as_leaf), "leaks into the inputs"),
         (one_hot_in_prepare, "one-hot"),
+        (lambda: both(digits_task(), stamped), "marks burnt into pictures"),
         (lambda: both(regression_task(), column_of_target), "leaks into the inputs"),
         (lambda: both(binary_task(), column_of_target), "leaks into the inputs"),
         (lambda: language_model_task().replace(train=(language_model_task().train[0],) * 2), "off by one"),

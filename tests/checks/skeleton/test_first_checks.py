@@ -13,6 +13,7 @@ from jaxrecipe.checks.skeleton import (
     loss_at_init,
     overfit_one_batch,
 )
+from jaxrecipe.checks.stalled import UNKNOWN, Cause
 from jaxrecipe.report.result import Result, Status
 from jaxrecipe.task import Task
 from tests.zoo import broken
@@ -35,6 +36,7 @@ BROKEN = [
     (init_well, broken.mean_not_in_bias, F, "logits/bias"),
     (init_well, broken.wrong_final_bias, W, "logits/bias"),
     (init_well, lambda: binary_task(positives=0.02, prior=False), W, "bias"),
+    (init_well, lambda: binary_task(positives=0.1, prior=False), W, "bias"),
     (input_independent_baseline, broken.labels_shuffled, F, "do not belong"),
     (input_independent_baseline, broken.blank_inputs, F, "blank or ignored"),
     (input_independent_baseline, broken.updates_thrown_away, F, "thrown away"),
@@ -93,7 +95,7 @@ def test_a_run_that_stalls_just_short_of_the_lowest_loss_for_no_known_reason_is_
 ) -> None:
     assert run(overfit_one_batch, broken.softmax_in_model(), nearly=0.1).status is Status.FAIL
     module = sys.modules[overfit_one_batch.__module__]
-    monkeypatch.setattr(module, "_diagnosis", lambda *_: module.UNKNOWN)
+    monkeypatch.setattr(module, "cause", lambda *_: Cause(UNKNOWN, known=False))
     assert run(overfit_one_batch, broken.softmax_in_model()).status is Status.FAIL
     result = run(overfit_one_batch, broken.softmax_in_model(), nearly=0.1)
     assert result.status is Status.WARN

@@ -49,6 +49,12 @@ def imbalanced(order: Any = None, *, power: float = 1.0, weighted: bool = True) 
     )
 
 
+def by_place() -> Task:
+    """A table of weights that is indexed by the place in the batch instead of the label."""
+    table = jnp.linspace(0.5, 1.5, 500, dtype=jnp.float32)
+    return digits_task().replace(loss=lambda logits, y: table[: len(y)] * cross_entropy(logits, y))
+
+
 def rare_positives(weights: tuple[float, float]) -> Task:
     task = binary_task()
     table = jnp.asarray(weights, jnp.float32)
@@ -142,6 +148,7 @@ CASES = {
     "mixup, not declared": (lambda: augmented(mixup), W, "mixup"),
     "inputs mixed": (lambda: augmented(lambda key, x, y: mixup(key, x, y, targets=False)), W, "not their targets"),
     "the step sums": (lambda: summing_loop(digits_task()), F, "sums over the batch"),
+    "weights by place": (lambda: by_place(), F, "place in the batch"),
     "weights reversed": (lambda: imbalanced([3, 2, 1, 0]), F, "misordered"),
     "weights shifted": (lambda: imbalanced([1, 2, 3, 0]), F, "misordered"),
     "weights by counts": (lambda: imbalanced(power=-1.5), W, "favour frequent"),
