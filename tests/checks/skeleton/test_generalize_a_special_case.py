@@ -148,7 +148,7 @@ CASES = {
     "mixup, not declared": (lambda: augmented(mixup), W, "mixup"),
     "inputs mixed": (lambda: augmented(lambda key, x, y: mixup(key, x, y, targets=False)), W, "not their targets"),
     "the step sums": (lambda: summing_loop(digits_task()), F, "sums over the batch"),
-    "weights by place": (lambda: by_place(), F, "place in the batch"),
+    "weights by place": (by_place, F, "place in the batch"),
     "weights reversed": (lambda: imbalanced([3, 2, 1, 0]), F, "misordered"),
     "weights shifted": (lambda: imbalanced([1, 2, 3, 0]), F, "misordered"),
     "weights by counts": (lambda: imbalanced(power=-1.5), W, "favour frequent"),
