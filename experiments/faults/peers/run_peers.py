@@ -16,7 +16,7 @@ PATIENCE = 20.0
 loss has stalled by then; if the loss is still falling, the peer might yet have passed, and that is a warning."""
 
 
-class Undecided(Exception):
+class UndecidedError(Exception):
     """The time is up and the loss is still falling."""
 
 
@@ -89,7 +89,7 @@ def checklist(parts: Parts, inputs: Any, targets: Any) -> list[Answer]:
             if time.perf_counter() - began > PATIENCE:
                 late = len(losses) * 3 // 4
                 if min(losses[late:]) < 0.9 * min(losses[:late]):
-                    raise Undecided(f"ended after {len(losses)} steps, the loss still falling at {losses[-1]:.3g}")
+                    raise UndecidedError(f"ended after {len(losses)} steps, the loss still falling at {losses[-1]:.3g}")
                 return
 
     chart = batch
@@ -133,7 +133,7 @@ def _asserted(name: str, test: Callable[[], Any]) -> Answer:
         test()
     except AssertionError as error:
         status, told = "FAIL", str(error)[:400]
-    except Undecided as error:
+    except UndecidedError as error:
         status, told = "WARN", str(error)
     except Exception as error:
         status, told = "CRASHED", f"{type(error).__name__}: {str(error)[:400]}"
