@@ -12,6 +12,7 @@ import jaxrecipe as jr
 from experiments.dpn_precision import images as data
 from experiments.dpn_precision.cells import MODELS, Cell
 from experiments.dpn_precision.side import Side
+from experiments.dpn_precision.start import for_flax
 from jaxrecipe.data import CIFAR10_MEAN, CIFAR10_STD, Batch, normalise, random_crop, random_flip
 from jaxrecipe.models import DPN, DPNConfig, measure_formulations
 from jaxrecipe.models.grouped_conv import Formulation
@@ -58,8 +59,14 @@ def make_task(cell: Cell, images: np.ndarray, labels: np.ndarray, chosen: Any = 
         return random_flip(flip_key, random_crop(crop_key, inputs)), targets
 
     model = jr.linen(DPN(MODELS[cell.model], formulation=chosen))
+
+    @jax.jit  # compiled, the forward pass of the initialisation falls away
+    def init(key: Any, inputs: Any) -> Any:
+        params, state = model.init(key, inputs)
+        return for_flax(params, cell.seed), state
+
     return jr.Task(
-        model=jr.Model(jax.jit(model.init), model.apply),  # compiled, the forward pass of the initialisation falls away
+        model=jr.Model(init, model.apply),
         loss=optax.softmax_cross_entropy_with_integer_labels,
         optimizer=optax.chain(optax.add_decayed_weights(5e-4), optax.sgd(0.1, momentum=0.9)),
         train=(images, labels),

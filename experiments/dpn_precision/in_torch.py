@@ -13,6 +13,7 @@ from experiments.dpn_precision import images as data
 from experiments.dpn_precision.cells import MODELS, Cell
 from experiments.dpn_precision.costs import cpu_name
 from experiments.dpn_precision.side import Side
+from experiments.dpn_precision.start import for_torch
 from experiments.dpn_precision.torch_dpn import TorchDPN
 from jaxrecipe.data import CIFAR10_MEAN, CIFAR10_STD
 
@@ -54,6 +55,8 @@ def prepare(cell: Cell, *, channels_last: bool = True, mode: str | None = None) 
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = cell.precision == "tensorfloat32"
     layout = torch.channels_last if channels_last else torch.contiguous_format
     model = TorchDPN(MODELS[cell.model]).to(device, memory_format=layout)  # pyright: ignore[reportCallIssue]
+    start = for_torch(model.state_dict(), cell.seed)
+    model.load_state_dict({name: torch.from_numpy(array) for name, array in start.items()}, strict=False)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, fused=True)
     scaler, compiles = scaler_for(cell, device), cell.framework == "torch-compile"
     forward: Any = model

@@ -182,7 +182,7 @@ def _or_nothing(value: Any) -> str:
 def hardware(records: Sequence[Record]) -> str:
     """The devices that were measured, in words."""
     devices = {visit["device"] for record in records for visit in record["visits"] if visit["outcome"] == "ran"}
-    return ", ".join(sorted(cpu_name() if name == "cpu" else name for name in devices)) or "nothing ran"
+    return ", ".join(sorted({cpu_name() if name == "cpu" else name for name in devices})) or "nothing ran"
 
 
 def plot(records: Sequence[Record], path: Path, *, data: str) -> bool:
@@ -195,21 +195,23 @@ def plot(records: Sequence[Record], path: Path, *, data: str) -> bool:
     from matplotlib import pyplot
 
     rows = [found for found in map(row, records) if found["outcome"] == "ran"]
-    figure, (speed, memory, curves) = pyplot.subplots(1, 3, figsize=(16, 0.25 * len(rows) + 3.5), layout="constrained")
+    trained = [record for record in records if record["visits"][0].get("losses")]
+    panels = 3 if trained else 2
+    figure, axes = pyplot.subplots(1, panels, figsize=(5.4 * panels, 0.25 * len(rows) + 3.5), layout="constrained")
     labels = [found["cell"].name for found in rows]
-    speed.barh(labels, [found["images_a_second"] for found in rows])
-    speed.set_xlabel("images a second")
-    memory.barh(labels, [found["peak_bytes"] / 1e9 for found in rows])
-    memory.set_xlabel("peak memory, GB")
-    memory.set_yticklabels([])
-    for record in records:
-        losses = record["visits"][0].get("losses")
-        if losses:
-            curves.plot(losses, label=Cell(**record["cell"]).name, linewidth=1)
-    curves.set_xlabel("step")
-    curves.set_ylabel(f"training loss, {data}")
-    if curves.lines:
-        curves.legend(fontsize=6)
+    axes[0].barh(labels, [found["images_a_second"] for found in rows])
+    axes[0].set_xlabel("images a second")
+    axes[1].barh(labels, [found["peak_bytes"] / 1e9 for found in rows])
+    axes[1].set_xlabel("peak memory, GB")
+    axes[1].set_yticklabels([])
+    for record in trained:
+        cell = Cell(**record["cell"])
+        style = "-" if cell.framework == "jax" else "--"
+        axes[2].plot(record["visits"][0]["losses"], style, label=cell.name, linewidth=1)
+    if trained:
+        axes[2].set_xlabel("step")
+        axes[2].set_ylabel(f"training loss, {data}")
+        axes[2].legend(fontsize=6)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
     return True

@@ -184,3 +184,19 @@ def test_one_tiny_cell_for_real(tmp_path):
     again = subprocess.run(call, capture_output=True, text=True, cwd=processes.ROOT, env={**os.environ}, check=False)
     assert "round 1" not in again.stdout
     assert MODELS["tiny"] is TINY
+
+
+def test_both_frameworks_start_from_the_same_weights() -> None:
+    """Each side draws its own arrays; carried over by the converter they are equal."""
+    from experiments.dpn_precision.convert import to_torch
+    from experiments.dpn_precision.start import for_flax, for_torch
+
+    model = DPN(TINY)
+    params = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3), jnp.float32)))["params"]
+    ours = to_torch({"params": for_flax(params, 0)})
+    theirs = for_torch(ours, 0)
+    assert set(ours) == set(theirs)
+    assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
+    kernel = ours["layer1.0.conv2.weight"]
+    assert kernel.std() == pytest.approx(1 / np.sqrt(3 * kernel[0].size), rel=0.05)
+    assert not np.array_equal(kernel, for_torch(ours, 1)["layer1.0.conv2.weight"])
