@@ -14,7 +14,7 @@ from jaxrecipe.checks.constant_output import are_probabilities, is_flat, wants_p
 from jaxrecipe.checks.layers import joints
 from jaxrecipe.checks.stopwatch import Stopwatch
 from jaxrecipe.setup import Setup
-from jaxrecipe.targets import Binary, Classes, MultiLabel
+from jaxrecipe.targets import Binary, Classes, MultiLabel, Values
 
 FAINT = 1e-3
 """Steps of less than this share of the largest are taken for those of a learning rate that has run down, as long as the gradient has not."""
@@ -36,6 +36,7 @@ TWICE_IN_LOSS = "That floor is log(1 + (n - 1)/e), where a softmax (or sigmoid) 
 TWICE = "The loss sits where a softmax applied twice ends, log(1 + (n - 1)/e): the model's outputs are probabilities and the loss applies a softmax again. Return logits from the model."
 SIGMOID_TWICE = "The model's outputs are probabilities and the loss takes a sigmoid of them again, so it cannot get below 0.31: the sigmoid is applied twice. Return logits from the model."
 CONFINED = "The outputs are never negative: an activation (ReLU, softmax, sigmoid) after the final layer confines them. Return the final layer's outputs as they are."
+WITHIN = "The outputs cannot leave {bounds}, however large the parameters are{wanted}: an activation (tanh, sigmoid, ReLU, softmax), a clip or a normalisation after the final layer confines them. Return the final layer's outputs as they are, or give the targets the same range."
 SAME = "All examples get the same output although their inputs differ: dead activations, an input that is ignored or blank, or a learning rate that killed the units in the first steps."
 TOO_SMALL = "The parameters move too little at each step (updates are about {ratio:.1e} of their size; about 1e-3 is usual): the learning rate is too small, a clip is too tight, or a schedule is still near zero."
 TOO_LARGE = "The parameters move a lot at each step (updates are about {ratio:.1e} of their size; about 1e-3 is usual): the learning rate is too high."
@@ -101,6 +102,9 @@ def _of_first_steps(setup: Setup, run: Run, key: PRNGKeyArray) -> str:
 
 def _of_stall(setup: Setup, run: Run, key: PRNGKeyArray) -> str:
     """What the place where the run stalled gives away."""
+    confined = _confinement(setup, run, key)
+    if confined:
+        return confined
     shrunk, outward = _pull(setup, run, key)
     if shrunk < 0.9 and outward > 0.2:
         return DECAY.format(share=shrunk)
@@ -154,6 +158,42 @@ def _gradient_left(setup: Setup, run: Run, key: PRNGKeyArray, first: float) -> b
     variables = setup.loop.variables(run.state)
     _, gradient = setup.gradients(*variables, run.inputs, run.targets, key=key, train=True)
     return float(trees.global_norm(gradient)) > 0.1 * first
+
+
+def _confinement(setup: Setup, run: Run, key: PRNGKeyArray) -> str:
+    """Bounds that the outputs keep when all initial parameters are made 64 and 512 times as large, or of the other sign; nothing where there are none."""
+    params, model_state = setup.variables
+
+    def outputs(factor: float) -> np.ndarray:
+        def scaled(leaf: Any) -> Any:
+            return leaf * jnp.asarray(factor, leaf.dtype) if trees.is_floating(leaf) else leaf
+
+        variables = (jax.tree.map(scaled, params), model_state)
+        leaves = jax.tree.leaves(outputs_of(setup, variables, run.inputs, train=False, key=key))
+        return np.concatenate([np.asarray(leaf, np.float64).ravel() for leaf in leaves])
+
+    ranges = []
+    for factor in (64.0, 512.0):
+        values = np.concatenate([outputs(factor), outputs(-factor)])
+        if not np.isfinite(values).all() or np.ptp(values) == 0:
+            return ""
+        ranges.append((values.min(), values.max()))
+    width = ranges[0][1] - ranges[0][0]
+    low, high = (abs(ranges[1][end] - ranges[0][end]) < 0.01 * width for end in (0, 1))
+    if not (low or high):
+        return ""
+    bounds = f"[{ranges[1][0]:.3g}, {ranges[1][1]:.3g}]"
+    if not (low and high):
+        bounds = f"{ranges[1][0]:.3g} and above" if low else f"{ranges[1][1]:.3g} and below"
+    wanted = ""
+    if isinstance(setup.task.target, Values):
+        targets = np.concatenate([np.asarray(leaf, np.float64).ravel() for leaf in jax.tree.leaves(run.targets)])
+        slack = 0.01 * np.ptp(targets)
+        inside = (not low or targets.min() >= ranges[1][0] - slack, not high or targets.max() <= ranges[1][1] + slack)
+        if all(inside):
+            return ""
+        wanted = f", and the targets go from {targets.min():.3g} to {targets.max():.3g}"
+    return WITHIN.format(bounds=bounds, wanted=wanted)
 
 
 def _pull(setup: Setup, run: Run, key: PRNGKeyArray) -> tuple[float, float]:

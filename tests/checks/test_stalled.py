@@ -13,6 +13,7 @@ from jaxrecipe.checks.skeleton import overfit_one_batch
 from jaxrecipe.report.result import Result, Status
 from jaxrecipe.setup import make_setup
 from jaxrecipe.task import Task
+from tests.zoo.broken import after_model
 from tests.zoo.healthy import dense, digits_task, flat, language_model_task, linear, regression_task, stateless
 
 
@@ -52,7 +53,17 @@ def noisy_steps() -> Task:
     return digits_task().replace(optimizer=optax.chain(optax.scale(-1e-3), optax.add_noise(4e-5, 0.0, 0)))
 
 
+def tanh_on_logits() -> Task:
+    return after_model(digits_task(), jnp.tanh)
+
+
+def softplus_on_values() -> Task:
+    return after_model(regression_task(), jax.nn.softplus)
+
+
 BROKEN = [
+    (tanh_on_logits, "cannot leave [-1, 1]"),
+    (softplus_on_values, "and above"),
     (deep_sigmoids, "A sigmoid stands in mid-network"),
     (class_numbers, "number of the class"),
     (swamped, "Weight decay swamps"),

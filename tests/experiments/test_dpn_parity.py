@@ -54,3 +54,19 @@ def test_names_both_ways():
     assert torch_name(path) == "layer2.0.shortcut.1.running_var"
     assert flax_path("layer2.0.shortcut.1.running_var") == ("batch_stats", *path)
     assert flax_path("conv1.weight") == ("params", "stem", "kernel")
+
+
+def test_the_two_sides_of_the_benchmark_train_alike() -> None:
+    """The same start, images and order: the first losses agree, so loss curves of the precisions can be laid over each other."""
+    from experiments.dpn_precision import in_jax, in_torch
+    from experiments.dpn_precision.cells import Cell
+
+    losses = []
+    for framework, prepare in (("jax", in_jax.prepare), ("torch", in_torch.prepare)):
+        side = prepare(Cell(framework, "float32", 32, model="tiny", data="digits"))
+        for number in range(3):
+            side.advance(number)
+        side.wait()
+        losses.append(side.measured()[:, 0])
+    np.testing.assert_allclose(losses[0][0], losses[1][0], rtol=1e-5)
+    np.testing.assert_allclose(losses[0], losses[1], rtol=5e-3)

@@ -11,6 +11,19 @@ from tests.zoo.broken import before_model, with_init
 from tests.zoo.healthy import batch_norm_task, digits_task, dropout_task
 
 
+def dropout_on_outputs() -> Task:
+    """In training half of the logits are thrown away."""
+    task = digits_task()
+    model = task.model
+
+    def apply(params: Any, state: Any, inputs: Any, *, train: bool, key: Any) -> tuple[Any, Any]:
+        logits, state = model.apply(params, state, inputs, train=train, key=key)
+        keep = jax.random.bernoulli(key, 0.5, logits.shape) if train else jnp.ones(logits.shape, bool)
+        return jnp.where(keep, 2.0 * logits, 0.0) if train else logits, state
+
+    return task.replace(model=Model(model.init, apply, model.name))
+
+
 def dropout_at_eval() -> Task:
     task = dropout_task()
     model = task.model

@@ -24,6 +24,8 @@ def mode_consistency(setup: Setup, *, key: PRNGKeyArray, tolerance: float = 1e-4
     `predict`, it must agree with the model in evaluation mode at the start, and must not use parameters or statistics of before a step after it; an
     average of the parameters of all steps is fine.
 
+    It also looks for outputs that are zero at random places in training and are not at evaluation: dropout behind the last layer.
+
     Why it matters: dropout that stays on at evaluation, running statistics that are thrown away or moved by test data cost accuracy
     and never raise an error.
 
@@ -81,7 +83,18 @@ def mode_consistency(setup: Setup, *, key: PRNGKeyArray, tolerance: float = 1e-4
             rows=rows,
         ),
     )
+    dropped = _dropped(first, outputs, again)
+    measured["share of outputs dropped in training"] = dropped
+    expected["share of outputs dropped in training"] = 0
     findings = _findings(noise > tolerance, moved_by_eval, lost, predicted, stale)
+    if dropped > 0:
+        findings.append(
+            (
+                Status.FAIL,
+                f"In training {dropped:.0%} of the outputs are zero, at places that change by chance.",
+                DROPPED,
+            )
+        )
     if findings:
         status, finding, hint = findings[0]
         return _result(
@@ -99,6 +112,7 @@ LOST = "The batch statistics are thrown away: put the model state that the train
 PREDICT = "predict does not use the model in evaluation mode with the state's own parameters and statistics: look for training mode left on, stale parameters or other preparation."
 
 
+DROPPED = "Dropout stands behind the last layer, so that the loss is taken of outputs that were thrown away: move it in front of that layer."
 STALE = "After a training step predict still gives what the model gave with {what} of before: read them from the state that predict is given, not from a copy made earlier."
 
 
@@ -122,6 +136,17 @@ def _findings(
     if stale:
         found.append((Status.FAIL, f"predict uses {stale} of before the training step.", STALE.format(what=stale)))
     return found
+
+
+def _dropped(evaluated: Any, trained: Any, again: Any) -> float:
+    """Share of the outputs that are exactly zero in training, elsewhere with another key, and nowhere at evaluation; 0 unless it is one in fifty."""
+    shares = [0.0]
+    for leaves in zip(*map(jax.tree.leaves, (evaluated, trained, again)), strict=True):
+        at_eval, one, two = (np.asarray(leaf, np.float64) == 0 for leaf in leaves)
+        share = float(one.mean())
+        if not at_eval.any() and 0.02 < share < 0.98 and two.mean() > 0.02 and (one != two).any():
+            shares.append(share)
+    return max(shares)
 
 
 def _distance(a: Any, b: Any) -> float:

@@ -19,6 +19,7 @@ CASES = [
     (mode_consistency, batch_norm_task, P, ""),
     (mode_consistency, lambda: modes.hand_loop(batch_norm_task()), P, ""),
     (mode_consistency, lambda: modes.predict_in_mode(train=False), P, ""),
+    (mode_consistency, modes.dropout_on_outputs, F, "in front of that layer"),
     (mode_consistency, modes.dropout_at_eval, F, "Dropout or other noise is on at evaluation"),
     (mode_consistency, modes.statistics_moved_at_eval, F, "moves the running statistics"),
     (mode_consistency, lambda: modes.hand_loop(batch_norm_task(), keep_statistics=False), F, "thrown away"),
