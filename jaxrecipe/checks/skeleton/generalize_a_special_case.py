@@ -15,7 +15,7 @@ from jaxrecipe.checks.findings import Finding, concluded
 from jaxrecipe.data.batches import batch_indices
 from jaxrecipe.report.result import Curve, Evidence, Result, Status, Table
 from jaxrecipe.setup import Setup
-from jaxrecipe.targets import Classes, Tokens
+from jaxrecipe.targets import Classes, MultiLabel, Tokens
 
 _result = partial(Result, name="generalize_a_special_case", stage="skeleton")
 
@@ -24,7 +24,7 @@ def generalize_a_special_case(setup: Setup, *, key: PRNGKeyArray, examples: int 
     """A batch gives what its examples give one by one, in any order.
 
     What it does: computes model (in evaluation mode), loss, metrics and prepare for a batch, for some of its examples alone (a batch of one), and
-    for the batch in reverse order, and compares. It looks along which axis the loss takes its softmax, asks whether augment mixes examples or moves
+    for the batch in reverse order, and compares. It looks along which axis the loss takes its softmax (and whether over labels that may hold at once), asks whether augment mixes examples or moves
     inputs to other targets, whether a step of your own reports a sum for a mean, and reads the weight of each class off the loss to
     compare it with how often the class occurs.
 
@@ -63,7 +63,12 @@ def generalize_a_special_case(setup: Setup, *, key: PRNGKeyArray, examples: int 
             findings.append(_finding(part, compared, size, by_place=by_place))
     weights = None
     if not setup.task.mixes_examples:
-        findings += [*_of_axis(setup, key), *_of_augment(setup, key), *_of_reported_loss(setup, key)]
+        findings += [
+            *_of_axis(setup, key),
+            *_of_labels(setup, key),
+            *_of_augment(setup, key),
+            *_of_reported_loss(setup, key),
+        ]
         weights = class_weights(setup, _outputs(setup, key), setup.batch[1])
         findings += _of_weights(weights)
     columns = ("part", "largest difference, alone", "largest difference, reversed", "verdict")
@@ -244,6 +249,32 @@ def _of_axis(setup: Setup, key: PRNGKeyArray) -> list[Finding]:
     one = [axis for axis in wide if np.allclose(sums[axis], 1, atol=1e-3) or np.allclose(plain[axis], 1, atol=1e-3)]
     if one and last not in one:
         return [_wrong_axis(one[0], outputs, "the model's probabilities sum to one along that axis")]
+    return []
+
+
+OVER_LABELS = (
+    "The loss does not change when one number is added to all outputs of an example: it takes a softmax over labels that do not exclude each other, so they compete. Use a sigmoid cross "
+    "entropy for each label; where the softmax is meant (targets that are divided by their number), say so with expect."
+)
+
+
+def _of_labels(setup: Setup, key: PRNGKeyArray) -> list[Finding]:
+    """Whether a loss for labels that may hold at once takes a softmax over them."""
+    outputs, targets = on_host(_outputs(setup, key)), on_host(setup.batch[1])
+    if not isinstance(setup.task.target, MultiLabel) or not isinstance(outputs, np.ndarray) or outputs.shape[-1] < 2:
+        return []
+    rng, clean = np.random.default_rng(0), np.asarray(setup.losses(outputs, targets))
+
+    def unchanged(shape: tuple[int, ...]) -> bool:
+        moved = (outputs + rng.normal(size=shape)).astype(outputs.dtype)
+        return bool(np.allclose(np.asarray(setup.losses(moved, targets)), clean, rtol=1e-3, atol=1e-5))
+
+    if unchanged((*outputs.shape[:-1], 1)) and not unchanged(outputs.shape):
+        return [
+            Finding(
+                Status.WARN, "The loss takes a softmax over the labels, of which several may hold at once.", OVER_LABELS
+            )
+        ]
     return []
 
 

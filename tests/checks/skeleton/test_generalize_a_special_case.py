@@ -49,6 +49,11 @@ def imbalanced(order: Any = None, *, power: float = 1.0, weighted: bool = True) 
     )
 
 
+def competing_labels() -> Task:
+    task = HEALTHY["multi_label"](0)
+    return task.replace(loss=lambda outputs, labels: -(labels * jax.nn.log_softmax(outputs)).sum(axis=-1))
+
+
 def by_place() -> Task:
     """A table of weights that is indexed by the place in the batch instead of the label."""
     table = jnp.linspace(0.5, 1.5, 500, dtype=jnp.float32)
@@ -148,6 +153,7 @@ CASES = {
     "mixup, not declared": (lambda: augmented(mixup), W, "mixup"),
     "inputs mixed": (lambda: augmented(lambda key, x, y: mixup(key, x, y, targets=False)), W, "not their targets"),
     "the step sums": (lambda: summing_loop(digits_task()), F, "sums over the batch"),
+    "softmax over labels": (competing_labels, W, "do not exclude each other"),
     "weights by place": (by_place, F, "place in the batch"),
     "weights reversed": (lambda: imbalanced([3, 2, 1, 0]), F, "misordered"),
     "weights shifted": (lambda: imbalanced([1, 2, 3, 0]), F, "misordered"),
