@@ -25,6 +25,8 @@ Split = Literal["train", "test"]
 
 AT_INIT_BATCHES = 8
 """Batches over which the untrained model is measured: enough that one odd batch does not decide."""
+AT_INIT_EXAMPLES = 64
+"""Examples that it is measured on at least, in as many small batches as that takes."""
 
 
 class AtInit(NamedTuple):
@@ -133,7 +135,8 @@ class Setup:
         One batch only when the loss mixes the examples of a batch. A last partial batch is left out.
         """
         available = self.train.size // self.batch_size
-        count = 1 if self.task.mixes_examples else min(AT_INIT_BATCHES, available)
+        wanted = max(AT_INIT_BATCHES, -(-AT_INIT_EXAMPLES // self.batch_size))
+        count = 1 if self.task.mixes_examples else min(wanted, available)
         parts = []
         for step in range(count):
             indices, _ = batch_indices(self.seed, step, self.train.size, self.batch_size)

@@ -11,7 +11,7 @@ from jaxrecipe import trees
 from jaxrecipe.checks.constant_output import best_constant, losses_at_constant, mean_output
 from jaxrecipe.report.result import Result, Status, Table
 from jaxrecipe.setup import Setup
-from jaxrecipe.targets import Binary, Classes, MultiLabel, Tokens
+from jaxrecipe.targets import Binary, Classes, Tokens
 
 _result = partial(Result, name="init_well", stage="skeleton")
 MOST_ROWS = 200
@@ -36,8 +36,8 @@ def init_well(
         setup: the set-up.
         key: unused; the model's randomness comes from the set-up.
         warn: WARN when learning the bias is worth more than this many times the best constant's loss.
-        warn_labels: the same where labels are declared (classes, yes or no), whose prior the bias should hold: an answer that is right one time in ten costs
-            0.93 at a final bias of zero, one in five 0.39. Mean outputs that differ by half a unit between initialisations cost 0.02 to 0.1. Tokens
+        warn_labels: the same for a plain cross entropy of classes or of yes or no, whose prior the bias should hold: an answer that is right one time in ten
+            costs 0.93 at a final bias of zero, one in five 0.39. Mean outputs that differ by half a unit between initialisations cost 0.02 to 0.1. Tokens
             start at equal logits everywhere, and count as values.
         fail: FAIL when it is worth more than this many times.
 
@@ -53,8 +53,9 @@ def init_well(
     scale = max(abs(fit.loss), float(np.abs(fit.losses - fit.loss).mean()), 1e-12)
     cost = (float(losses.mean()) - fit.loss) / scale
     shift = jax.tree.map(lambda best, mean: best - mean, fit.output, now)
-    labelled = isinstance(setup.task.target, (Classes, Binary, MultiLabel))
-    warn = min(warn, warn_labels) if labelled else warn
+    entropy = _entropy(setup, targets)
+    if entropy is not None and abs(fit.loss - entropy) < 0.05 * entropy:
+        warn = min(warn, warn_labels)
     measured = {
         "loss at the model's mean output": float(losses.mean()),
         "best constant output": fit.loss,
@@ -74,6 +75,15 @@ def init_well(
         expected=expected,
         evidence=evidence,
     )
+
+
+def _entropy(setup: Setup, targets: Any) -> float | None:
+    """Entropy in nats of the classes, or of the answers yes and no, that occur; None for other targets."""
+    labels = targets if isinstance(setup.task.target, (Classes, Binary)) else None
+    if labels is None or not hasattr(labels, "shape"):
+        return None
+    shares = np.unique(np.asarray(labels), return_counts=True)[1] / max(np.size(labels), 1)
+    return float(-(shares * np.log(shares)).sum())
 
 
 def _hint(setup: Setup, shift: Any) -> str:

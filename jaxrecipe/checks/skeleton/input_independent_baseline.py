@@ -32,7 +32,7 @@ def input_independent_baseline(
 
     What it does: trains twice from the same start, with the same batches and your own training step, once with the inputs as they are and
     once with every input set to zero, and compares the two, and the best constant output too, on held-out examples. It stops as soon as the real inputs are clearly
-    ahead. If they never are, it says whether at least the training loss went ahead.
+    ahead. If they never are, it says whether at least the training loss went ahead. Inputs that were ahead for a while, and sure to be, are a WARN.
 
     Why it matters: a model that does no better with its inputs than without them has not learnt anything from them: labels that
     belong to other examples, an input pipeline that blanks or shuffles, an input that is ignored, a learning rate that does nothing.
@@ -88,6 +88,8 @@ class Race:
     blank: list[float] = field(default_factory=list)
     constant: float = float("inf")
     lead: float = 0.0
+    best_lead: float = -float("inf")
+    best_step: int = 0
     training_lead: float = 0.0
     won: bool = False
     out_of_time: bool = False
@@ -124,6 +126,8 @@ def _race(
         race.real.append(float(real.mean()))
         race.blank.append(float(blank.mean()))
         race.lead = min(_lead(real, blank), _lead(real, constant))
+        if race.lead > race.best_lead:
+            race.best_lead, race.best_step = race.lead, step
         race.won = race.lead >= standard_errors and race.real[-1] < race.best_blind - margin * abs(race.best_blind)
         if race.won or race.out_of_time:
             break
@@ -147,12 +151,21 @@ def _judge(race: Race) -> tuple[Status, str, str]:
     hint = UNRELATED if race.training_lead > 2 else NOTHING_LEARNT
     if race.out_of_time and steps < FEW_STEPS and race.lead > -4:
         return Status.WARN, f"Only {steps} steps were taken in the time there was, which decides nothing.", OUT_OF_TIME
+    if race.best_lead > SURE_AT_BEST and race.lead < race.best_lead - 1:
+        text = f"Real inputs were ahead by {race.best_lead:.2g} standard errors after {race.best_step} steps, and by {race.lead:.2g} after {steps}."
+        return Status.WARN, text, BY_HEART
     slow = race.out_of_time or race.lead > 0
     return (Status.WARN if slow and race.lead > 2 else Status.FAIL), finding, hint
 
 
 FEW_STEPS = 100
 """Fewer steps than this in the time there was decide nothing: a slow machine is no fault of the set-up."""
+SURE_AT_BEST = 3.0
+"""Standard errors that the real inputs must have been ahead at some comparison, to say that they do help: of ten comparisons of unrelated inputs one in a hundred goes so far."""
+BY_HEART = (
+    "There is something in the inputs, but little of it (or there are few examples): the model finds it first and then learns its training examples by heart. Stop earlier, "
+    "regularise, make the model smaller or get more data; and ask whether noise in the labels hides the rest."
+)
 OUT_OF_TIME = "Give it more time (seconds) or a machine with less to do, or make the model smaller while you check it."
 UNRELATED = (
     "The model learns its training examples but nothing that carries over: labels that do not belong to their inputs (one shuffled and not the "
