@@ -167,19 +167,19 @@ def search(runs: Any, first: int, multiple: int) -> int:
 def largest_batches(options: argparse.Namespace) -> list[dict[str, Any]]:
     """For JAX predicted by the compiler, for PyTorch by a line through two batches; both found by running, on a GPU."""
     entries = []
-    limit = options.largest_within
     for precision in ("float32", "bfloat16", "float16"):
         scale = "128" if precision == "float16" else "none"
         cell = Cell(
             "jax", precision, 64, loss_scale=scale, model=options.largest_model, device=options.device, steps=10
         )
-        told = processes.run(cell, timeout=options.timeout, predict_within=limit)
+        told = processes.run(cell, timeout=options.timeout, predict_within=options.largest_within or 0)
+        limit = told.get("limit", 0)
         entry = {"framework": "jax", "precision": precision, "predicted": told.get("batch"), "limit": limit}
         entry["how"] = "compiled only, not run" if told["outcome"] == "ran" else told.get("why", "")
         if options.device == "gpu" and told.get("batch"):
             entry["found"] = largest_found(cell, told["batch"], options.timeout)
         entries.append(entry)
-        if options.device == "gpu":
+        if options.device == "gpu" and limit:
             entries.append(_largest_of_torch(replace(cell, framework="torch"), limit, options.timeout))
     return entries
 
@@ -217,7 +217,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=0.0, help="stop starting processes after this; 0: never")
     parser.add_argument("--memory-limit", type=int, default=None, help="bytes for a process on the CPU")
     parser.add_argument(
-        "--largest-within", type=int, default=0, help="bytes: also predict (and on a GPU find) the largest batch"
+        "--largest-within",
+        type=int,
+        help="bytes: also predict (and on a GPU find) the largest batch; by default what a GPU has, and no such table on a CPU",
     )
     parser.add_argument("--largest-model", default="dpn92")
     parser.add_argument("--log", action="store_true", help="print the training logs in the article's form")
@@ -244,7 +246,7 @@ def main() -> None:
     about["environment"] = {k: v for k, v in processes.environment(cells[0]).items() if os.environ.get(k) != v}
     records = visit_all(cells, out.with_suffix(".json"), about, options)
     done = [records[cell.name] for cell in cells if cell.name in records]
-    largest = largest_batches(options) if options.largest_within else []
+    largest = largest_batches(options) if options.largest_within or name == "article" else []
     text = as_text(done, largest, about, name)
     save(out.with_suffix(".json"), {**about, "hardware": report.hardware(done), "cells": records, "largest": largest})
     out.with_suffix(".md").write_text(text)

@@ -16,7 +16,7 @@ from experiments.dpn_precision.start import for_flax
 from jaxrecipe.data import CIFAR10_MEAN, CIFAR10_STD, Batch, normalise, random_crop, random_flip
 from jaxrecipe.models import DPN, DPNConfig, measure_formulations
 from jaxrecipe.models.grouped_conv import Formulation
-from jaxrecipe.precision.memory import largest_batch
+from jaxrecipe.precision.memory import device_limit, largest_batch
 from jaxrecipe.training.steps import new_state
 
 POLICIES = {
@@ -60,9 +60,10 @@ def make_task(cell: Cell, images: np.ndarray, labels: np.ndarray, chosen: Any = 
 
     model = jr.linen(DPN(MODELS[cell.model], formulation=chosen))
 
-    @jax.jit  # compiled, the forward pass of the initialisation falls away
+    compiled = jax.jit(model.init)  # compiled, the forward pass of the initialisation falls away
+
     def init(key: Any, inputs: Any) -> Any:
-        params, state = model.init(key, inputs)
+        params, state = compiled(key, inputs)
         return for_flax(params, cell.seed), state
 
     return jr.Task(
@@ -130,10 +131,11 @@ def _bytes_of(found: Any) -> int | None:
 
 
 def predict_largest(cell: Cell, limit: int) -> dict[str, Any]:
-    """The largest batch that fits into `limit` bytes, from compiling only."""
+    """The largest batch that fits into `limit` bytes (0: what the device has), from compiling only."""
+    limit = limit or device_limit() or 0
     images, labels = data.load(cell.data, cell.seed)
     task = make_task(cell, images, labels, formulations(MODELS[cell.model], cell))
     state = new_state(task, seed=cell.seed)
     batch = Batch(images[: cell.batch], labels[: cell.batch], jnp.ones(len(labels[: cell.batch]), bool))
     found = largest_batch(jr.make_train_step(task), state, batch, limit, sizes=(cell.batch // 2, cell.batch))
-    return {"batch": found.size, "bytes": found.memory.total, "bytes_an_image": found.model.per_example}
+    return {"limit": limit, "batch": found.size, "bytes": found.memory.total, "bytes_an_image": found.model.per_example}
