@@ -55,7 +55,13 @@ NOT_THE_OPTIMIZER = "Plain Adam does not learn them either ({share:.0%} of the g
 
 def cause(setup: Setup, run: Run, key: PRNGKeyArray) -> Cause:
     """The first explanation that the failing run's own numbers support, the most certain first."""
-    hint = _of_outputs(setup, run) or _of_first_steps(setup, run, key) or _of_stall(setup, run, key)
+    hint = _of_outputs(setup, run) or _of_first_steps(setup, run, key)
+    if hint:
+        return Cause(hint)
+    confined = _confinement(setup, run, key)
+    if confined:  # may be meant, as by normalised embeddings and a temperature
+        return Cause(confined, known=False)
+    hint = _of_stall(setup, run, key)
     return Cause(hint) if hint else _by_plain_adam(setup, run, key)
 
 
@@ -102,9 +108,6 @@ def _of_first_steps(setup: Setup, run: Run, key: PRNGKeyArray) -> str:
 
 def _of_stall(setup: Setup, run: Run, key: PRNGKeyArray) -> str:
     """What the place where the run stalled gives away."""
-    confined = _confinement(setup, run, key)
-    if confined:
-        return confined
     shrunk, outward = _pull(setup, run, key)
     if shrunk < 0.9 and outward > 0.2:
         return DECAY.format(share=shrunk)
