@@ -15,7 +15,7 @@ from jaxrecipe.demo.digits import digits_task as demonstration
 from jaxrecipe.report.result import Result, Status
 from jaxrecipe.setup import make_setup
 from jaxrecipe.task import Task
-from tests.zoo.healthy import batch_norm_task, contrastive_task, digits_task, dropout_task, regression_task
+from tests.zoo.healthy import batch_norm_task, contrastive_task, digits_task, dropout_task, heads_task, regression_task
 from tests.zoo.loops import evaluating
 
 F, W, P, S = Status.FAIL, Status.WARN, Status.PASS, Status.SKIP
@@ -29,8 +29,9 @@ CASES: list[tuple[Callable[[], Task], Status, str]] = [
     (digits_task, P, "loss, accuracy"),
     (lambda: digits_task(test=None), P, "loss, accuracy"),
     (contrastive_task, S, "compares the examples"),
-    (lambda: evaluating(batch_norm_task()), P, "loss, accuracy"),
+    (lambda: evaluating(batch_norm_task()), P, "accuracy, loss"),
     (lambda: evaluating(regression_task()), P, "absolute_error"),
+    (lambda: evaluating(heads_task()), P, "digit/accuracy"),
     (lambda: evaluating(digits_task(), "pads right"), P, ""),
     (lambda: evaluating(digits_task(), "per cent"), P, ""),
     (lambda: evaluating(digits_task(), named="prefixed"), P, "eval_loss"),
@@ -40,6 +41,7 @@ CASES: list[tuple[Callable[[], Task], Status, str]] = [
     (lambda: evaluating(digits_task(), "test split"), W, "of the test split"),
     (lambda: evaluating(digits_task(), "training split"), F, "evaluates the training split"),
     (lambda: evaluating(digits_task(), "drops"), F, "last batch is dropped"),
+    (lambda: evaluating(regression_task(), "drops"), F, "last batch is dropped"),
     (lambda: evaluating(digits_task(), "batch means"), F, "mean of the batch means"),
     (lambda: evaluating(digits_task(), "pads"), F, "padding of the last batch is counted"),
     (lambda: evaluating(digits_task(), "wrong count"), F, "divided by the wrong number"),
