@@ -262,7 +262,7 @@ def as_text(done: list[Any], largest: list[Any], about: dict[str, Any], name: st
         f"Data: {about['data']}. Hardware: {report.hardware(done)}, {about['cores']} cores. Versions: "
         + ", ".join(f"{package} {number}" for package, number in about["versions"].items()),
         report.full_table(done),
-        "An epoch is 50,000 images at the median step. Peak memory is the allocator's on a GPU and what the process grew by on a CPU; "
+        "An epoch is 50,000 images at the median step. Peak memory is the allocator's on a GPU and what the process grew by on a CPU, where the allocator keeps what compiling took; "
         "of it activations is what the layers' outputs in the compute dtype come to. MFU is against "
         + (
             "; ".join(sorted({report.row(r)["peak_flops_from"] for r in done if report.row(r)["outcome"] == "ran"}))
