@@ -28,9 +28,8 @@ def for_torch(state: Mapping[str, Any], seed: int) -> dict[str, np.ndarray]:
 
 def for_flax(params: Any, seed: int) -> Any:
     """The same for a tree of Flax parameters, of which only the shapes are read."""
-    shapes = {
-        torch_name(path): _torch_shape(path, leaf.shape) for path, leaf in traverse_util.flatten_dict(params).items()
-    }
+    flat: dict[tuple[str, ...], Any] = dict(traverse_util.flatten_dict(params))
+    shapes = {torch_name(path): _torch_shape(path, leaf.shape) for path, leaf in flat.items()}
     drawn = from_torch({name: weight(name, shape, seed) for name, shape in shapes.items()})["params"]
     return jax.tree.map(lambda own, new: jnp.asarray(new, own.dtype), params, drawn)
 

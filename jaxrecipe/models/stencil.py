@@ -176,8 +176,8 @@ def _once(x: Grouped, kernel: Kernels, stride: int) -> Outputs:
     groups = x.shape[0]
     if groups % 2:
         return _multiply_add(x, kernel, stride)
-    halves = [part.reshape(2, groups // 2, *part.shape[1:]) for part in (x, kernel)]
-    outputs = lax.map(lambda half: _multiply_add(*half, stride), tuple(halves))
+    halves = tuple(part.reshape(2, groups // 2, *part.shape[1:]) for part in (x, kernel))
+    outputs = lax.map(lambda half: _multiply_add(half[0], half[1], stride), halves)
     return outputs.reshape(groups, *outputs.shape[2:])
 
 

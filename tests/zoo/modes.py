@@ -18,8 +18,9 @@ def dropout_on_outputs() -> Task:
 
     def apply(params: Any, state: Any, inputs: Any, *, train: bool, key: Any) -> tuple[Any, Any]:
         logits, state = model.apply(params, state, inputs, train=train, key=key)
-        keep = jax.random.bernoulli(key, 0.5, logits.shape) if train else jnp.ones(logits.shape, bool)
-        return jnp.where(keep, 2.0 * logits, 0.0) if train else logits, state
+        if train:
+            logits = jnp.where(jax.random.bernoulli(key, 0.5, logits.shape), 2.0 * logits, 0.0)
+        return logits, state
 
     return task.replace(model=Model(model.init, apply, model.name))
 
