@@ -24,6 +24,7 @@ def input_independent_baseline(
     key: PRNGKeyArray,
     steps: int = 400,
     standard_errors: float = 4.0,
+    at_best: float = 3.0,
     margin: float = 0.1,
     held_out: int = 512,
     seconds: float = 12.0,
@@ -44,6 +45,8 @@ def input_independent_baseline(
         key: seeds the steps.
         steps: at most this many steps of each training.
         standard_errors: how many standard errors the held-out losses must be apart, pair by pair.
+        at_best: standard errors that the real inputs must have been ahead at some comparison for a run that fell back to be a WARN. Of ten
+            comparisons of unrelated inputs, were they independent, one in seventy goes so far.
         margin: the least lead, as a share of the blind loss. Shuffled labels agree with the true ones here and there by chance, and whole
             classes of held-out examples share that luck, which standard errors over examples do not see. A lead that is sure but
             smaller is a WARN.
@@ -75,7 +78,7 @@ def input_independent_baseline(
         series={"real inputs": np.asarray(race.real), "blank inputs": np.asarray(race.blank)},
         y_label="loss",
     )
-    status, finding, hint = _judge(race)
+    status, finding, hint = _judge(race, at_best)
     return _result(status=status, finding=finding, hint=hint, measured=measured, expected=expected, evidence=(curve,))
 
 
@@ -136,7 +139,7 @@ def _race(
     return race
 
 
-def _judge(race: Race) -> tuple[Status, str, str]:
+def _judge(race: Race, at_best: float) -> tuple[Status, str, str]:
     """Status, finding and hint of a race."""
     real, blank, steps = race.real[-1], race.blank[-1], race.steps[-1]
     if race.won:
@@ -151,7 +154,7 @@ def _judge(race: Race) -> tuple[Status, str, str]:
     hint = UNRELATED if race.training_lead > 2 else NOTHING_LEARNT
     if race.out_of_time and steps < FEW_STEPS and race.lead > -4:
         return Status.WARN, f"Only {steps} steps were taken in the time there was, which decides nothing.", OUT_OF_TIME
-    if race.best_lead > SURE_AT_BEST and race.lead < race.best_lead - 1:
+    if race.best_lead > at_best and race.lead < race.best_lead - 1:
         text = f"Real inputs were ahead by {race.best_lead:.2g} standard errors after {race.best_step} steps, and by {race.lead:.2g} after {steps}."
         return Status.WARN, text, BY_HEART
     slow = race.out_of_time or race.lead > 0
@@ -160,8 +163,6 @@ def _judge(race: Race) -> tuple[Status, str, str]:
 
 FEW_STEPS = 100
 """Fewer steps than this in the time there was decide nothing: a slow machine is no fault of the set-up."""
-SURE_AT_BEST = 3.0
-"""Standard errors that the real inputs must have been ahead at some comparison, to say that they do help: of ten comparisons of unrelated inputs one in a hundred goes so far."""
 BY_HEART = (
     "There is something in the inputs, but little of it (or there are few examples): the model finds it first and then learns its training examples by heart. Stop earlier, "
     "regularise, make the model smaller or get more data; and ask whether noise in the labels hides the rest."
