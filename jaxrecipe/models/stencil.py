@@ -16,6 +16,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from jaxrecipe.models.stored import stored
+
 Grouped = Float[Array, "groups inputs height width batch"]
 Outputs = Float[Array, "groups outputs out_height out_width batch"]
 Kernels = Float[Array, "groups outputs inputs rows columns"]
@@ -160,25 +162,11 @@ def shifted_sums(x: Grouped, kernel: Kernels, stride: int) -> Outputs:
 
     The expression has `rows * columns * inputs` terms: no zeros are multiplied and nothing is copied.
     """
-    return _once(x, kernel, stride)
+    return stored(partial(_multiply_add, stride=stride), x, kernel)
 
 
 def _shifted_sums_forward(x: Grouped, kernel: Kernels, stride: int) -> tuple[Outputs, tuple[Grouped, Kernels]]:
-    return _once(x, kernel, stride), (x, kernel)
-
-
-def _once(x: Grouped, kernel: Kernels, stride: int) -> Outputs:
-    """The sums, half of the groups at a time.
-
-    XLA would compute the expression again inside everything that reads it (statistics, normalisation, and their gradients) instead of storing
-    it; on a CPU not even a barrier stops that, but the result of a loop is always stored.
-    """
-    groups = x.shape[0]
-    if groups % 2:
-        return _multiply_add(x, kernel, stride)
-    halves = tuple(part.reshape(2, groups // 2, *part.shape[1:]) for part in (x, kernel))
-    outputs = lax.map(lambda half: _multiply_add(half[0], half[1], stride), halves)
-    return outputs.reshape(groups, *outputs.shape[2:])
+    return stored(partial(_multiply_add, stride=stride), x, kernel), (x, kernel)
 
 
 def _shifted_sums_backward(stride: int, kept: tuple[Grouped, Kernels], grad: Outputs) -> tuple[Grouped, Kernels]:
@@ -188,7 +176,8 @@ def _shifted_sums_backward(stride: int, kept: tuple[Grouped, Kernels], grad: Out
     _, _, height, width, batch = grad.shape
     unrolls = height >= LEAST_UNROLLED_ROWS and (height * width * batch) % (LANES * height) == 0 and height % 2 == 0
     weight_gradient = _unrolled_weight_gradient if unrolls else _patch_weight_gradient
-    return _input_gradient(grad, kernel, stride, (x.shape[2], x.shape[3])), weight_gradient(x, grad, size, stride)
+    input_gradient = partial(_input_gradient, stride=stride, size=(x.shape[2], x.shape[3]))
+    return stored(input_gradient, grad, kernel), weight_gradient(x, grad, size, stride)
 
 
 shifted_sums.defvjp(_shifted_sums_forward, _shifted_sums_backward)
