@@ -20,6 +20,10 @@ from jaxtyping import Array, Float
 
 from jaxrecipe.models.stored import stored
 
+Pair = tuple[Array, Array]
+RUNS = 8
+"""Into how many runs the positions of a channel are cut where two sums are taken in one reading (2 to 32 were tried on a CPU)."""
+
 
 class Moments(NamedTuple):
     """Mean and biased variance of each channel, float32 (float64 for float64 inputs); `[channels]`."""
@@ -38,13 +42,8 @@ def _along(vector: Float[Array, "channels"], channel_axis: int) -> Float[Array, 
     return vector.reshape([-1 if axis == channel_axis else 1 for axis in range(4)])
 
 
-Pair = tuple[Array, Array]
-RUNS = 8
-"""Into how many runs the positions of a channel are cut where two sums are taken in one reading (2 to 32 were tried on a CPU)."""
-
-
 def channel_sums(
-    pair: Callable[[Callable[[Array], Array], *tuple[Array, ...]], Pair],
+    pair: Callable[..., Pair],
     arrays: tuple[Float[Array, "a b c d"], ...],
     channel_axis: int,
 ) -> tuple[Float[Array, "channels"], Float[Array, "channels"]]:

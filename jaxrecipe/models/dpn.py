@@ -10,6 +10,7 @@ ReLU is one pass, and the grouped convolutions choose how to be computed.
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -21,11 +22,15 @@ from jaxtyping import Array, Float
 
 from jaxrecipe.models.batch_norm import BatchNorm
 from jaxrecipe.models.grouped_conv import Formulation, GroupedConv, Layout
+from jaxrecipe.models.stored import stored
 
 INITIAL = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 """Uniform within 1/sqrt(inputs of a unit), PyTorch's default for convolutions and linear layers."""
 Paths = tuple[Float[Array, "..."], ...]
 """Activations in parts along the channel axis: one array, or the residual and the dense path."""
+
+MANY_POSITIONS = 8
+"""From so many positions for each output channel on it pays to turn the gradient of the kernel of a 1×1 convolution."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +86,10 @@ def channels_product(kernel: Float[Array, "inputs outputs"], x: Float[Array, "in
 
     JAX's own gradient of the product makes `[*rest, inputs]` and transposes it, which costs as much as the product itself; and so does a
     product over several axes at once, which XLA brings into the form rows times columns first. Seen as matrices, nothing is moved.
+    The kernel is transposed by itself: a product of plain rows and columns goes to the quicker of the matrix libraries on a CPU.
     """
-    return lax.dot_general(kernel, x, (((0,), (0,)), ((), ())))
+    product = _matrix_product(stored(jnp.transpose, kernel), _as_matrix(x), 0)
+    return product.reshape(len(product), *x.shape[1:])
 
 
 def _channels_product_forward(kernel: Array, x: Array) -> tuple[Array, tuple[Array, Array]]:
@@ -91,11 +98,22 @@ def _channels_product_forward(kernel: Array, x: Array) -> tuple[Array, tuple[Arr
 
 def _channels_product_backward(kept: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
     kernel, x = kept
-    # The barrier keeps the products apart from what made the gradient until their form is settled.
-    grad = lax.optimization_barrier(grad)
-    positions = (((1,), (1,)), ((), ()))
-    grad_kernel = lax.dot_general(x.reshape(len(x), -1), grad.reshape(len(grad), -1), positions)
-    return grad_kernel, lax.dot_general(kernel, grad, (((1,), (0,)), ((), ())))
+    inputs, grad = _as_matrix(x), _as_matrix(grad)
+    # The library transposes the second operand, so the one with fewer channels goes second, unless that makes a large gradient to be turned.
+    swapped = len(inputs) < len(grad) and grad.size >= MANY_POSITIONS * len(grad) ** 2
+    pair = (grad, inputs) if swapped else (inputs, grad)
+    grad_kernel = stored(partial(_matrix_product, contracted=1), *pair)
+    grad_kernel = grad_kernel.T if swapped else grad_kernel
+    return grad_kernel, _matrix_product(kernel, grad, 0).reshape(x.shape)
+
+
+def _as_matrix(x: Float[Array, "channels *rest"]) -> Float[Array, "channels positions"]:
+    return x.reshape(len(x), -1)
+
+
+def _matrix_product(rows: Float[Array, "a b"], other: Float[Array, "c d"], contracted: int) -> Array:
+    """The product that sums over the last axis of `rows` and the given one of `other`."""
+    return lax.dot_general(rows, other, (((1,), (contracted,)), ((), ())))
 
 
 channels_product.defvjp(_channels_product_forward, _channels_product_backward)
@@ -133,6 +151,11 @@ class Pointwise(nn.Module):
         if self.channel_axis == 0:
             return channels_product(kernel, x)
         return lax.dot_general(x, kernel, (((x.ndim - 1,), (0,)), ((), ())))
+
+
+def _every(stride: int, path: Array) -> Array:
+    """Every so many rows and columns."""
+    return path[:, ::stride, ::stride]
 
 
 def _parts(widths: tuple[int, ...]) -> list[slice]:
@@ -182,7 +205,7 @@ class DualPathBlock(nn.Module):
         hidden = BatchNorm(**shared, name="grouped_norm")(grouped, train=train)
         added, grown = Pointwise(widths, **shared, name="expand")(hidden)
         if self.first:
-            coarse = tuple(path[:, :: self.stride, :: self.stride] for path in paths)
+            coarse = tuple(stored(partial(_every, self.stride), path) for path in paths) if self.stride > 1 else paths
             projected = Pointwise(widths, **shared, name="shortcut")(coarse)
             residual, dense = BatchNorm(relu=False, **shared, name="shortcut_norm")(*projected, train=train)
             dense = nn.relu(dense)
