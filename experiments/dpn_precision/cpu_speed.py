@@ -28,6 +28,8 @@ CONTENDERS: dict[str, tuple[str, dict[str, Any]]] = {
     "PyTorch compiled": ("torch-compile", {"channels_last": False}),
     "PyTorch compiled, channels_last": ("torch-compile", {"channels_last": True}),
 }
+WARM_UP = 8
+"""Steps that are not timed: a heap still grows in the first half dozen, and a second of page faults may come with that."""
 Times = dict[str, list[float]]
 
 
@@ -72,7 +74,7 @@ def main() -> None:
         framework, more = CONTENDERS[name]
         servers[name] = Server(Cell(framework, "float32", options.batch, model=options.model), **more)
         print(name, servers[name].answer(), flush=True)  # one compiles at a time
-    take_turns(servers, 1, 1)
+    take_turns(servers, 1, WARM_UP)
     about = {
         "model": options.model,
         "batch": options.batch,
