@@ -41,7 +41,7 @@ def preset(name: str, data: str) -> list[Cell]:
             *matrix(("jax",), ("float16",), (8,), ("dynamic",), **common),
         ]
     if name == "cpu":
-        common = {"data": "random", "steps": 3}
+        common = {"data": "random", "steps": 6}
         return [
             *matrix(("jax", "torch"), ("float32", "bfloat16"), (16,), (), model="dpn26", **common),
             *matrix(("torch-compile",), ("float32",), (16,), (), model="dpn26", **common),

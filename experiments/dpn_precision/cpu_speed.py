@@ -19,6 +19,7 @@ from experiments.dpn_precision.cells import Cell
 from experiments.dpn_precision.costs import cpu_name
 from experiments.dpn_precision.processes import MALLOC, Server
 from experiments.dpn_precision.report import quartiles, versions
+from experiments.dpn_precision.worker import WARM_UP
 
 RESULT = Path(__file__).parent.parent / "results" / "dpn_cpu_speed.json"
 CONTENDERS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -28,8 +29,6 @@ CONTENDERS: dict[str, tuple[str, dict[str, Any]]] = {
     "PyTorch compiled": ("torch-compile", {"channels_last": False}),
     "PyTorch compiled, channels_last": ("torch-compile", {"channels_last": True}),
 }
-WARM_UP = 8
-"""Steps that are not timed: a heap still grows in the first half dozen, and a second of page faults may come with that."""
 Times = dict[str, list[float]]
 
 
