@@ -28,7 +28,11 @@ CONTENDERS: dict[str, tuple[str, dict[str, Any]]] = {
     "PyTorch eager, channels_last": ("torch", {"channels_last": True}),
     "PyTorch compiled": ("torch-compile", {"channels_last": False}),
     "PyTorch compiled, channels_last": ("torch-compile", {"channels_last": True}),
+    "PyTorch max-autotune": ("torch-compile", {"channels_last": False, "mode": "max-autotune"}),
+    "PyTorch max-autotune, channels_last": ("torch-compile", {"channels_last": True, "mode": "max-autotune"}),
 }
+USUAL = list(CONTENDERS)[:5]
+"""Without "max-autotune", which takes long to compile and was no quicker on any processor so far."""
 Times = dict[str, list[float]]
 
 
@@ -65,9 +69,13 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--steps", type=int, default=2)
-    parser.add_argument("--only", nargs="*", default=list(CONTENDERS))
+    parser.add_argument("--only", nargs="*", default=USUAL, choices=list(CONTENDERS))
     parser.add_argument("--save", action="store_true")
     options = parser.parse_args()
+    if "JAX" not in options.only:
+        parser.error("--only must name JAX, with which all others are compared")
+    if options.save and not os.access(RESULT if RESULT.exists() else RESULT.parent, os.W_OK):
+        parser.error(f"{RESULT} cannot be written; leave out --save, or make it writable")
     servers = {}
     for name in options.only:
         framework, more = CONTENDERS[name]

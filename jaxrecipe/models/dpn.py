@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Num
 
 from jaxrecipe.models.batch_norm import BatchNorm
 from jaxrecipe.models.grouped_conv import Formulation, GroupedConv, Layout
@@ -234,9 +234,16 @@ class DPN(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: Float[Array | np.ndarray, "batch height width channels"], *, train: bool = False
-    ) -> Float[Array, "batch classes"]:
-        """Logits; `train` normalises with the batch's own statistics and moves the running ones (`batch_stats`)."""
+        self, images: Num[Array | np.ndarray, "*batch height width channels"], *, train: bool = False
+    ) -> Float[Array, "examples classes"]:
+        """Logits; `train` normalises with the batch's own statistics and moves the running ones (`batch_stats`).
+
+        Raises:
+            ValueError: images of another rank.
+            TypeError: whole numbers where `dtype` is None.
+        """
+        if images.ndim != 4:
+            raise ValueError(f"DPN: images have shape {images.shape}; wanted [batch, height, width, channels]")
         config, layout = self.config, self.layout or default_layout()
         x = jnp.asarray(images).astype(self.dtype or images.dtype)
         if layout == "CHWN":

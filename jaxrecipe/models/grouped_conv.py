@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Num
 
 from jaxrecipe.models.stencil import patch_products, shifted_sums
 
@@ -91,6 +91,10 @@ def grouped_conv(
     Raises:
         ValueError: shapes that do not fit, even kernels, an unknown formulation.
     """
+    if x.ndim != 4 or kernel.ndim != 4:
+        raise ValueError(
+            f"grouped_conv: x has shape {x.shape} and the kernel {kernel.shape}; both must have four axes, see the docstring"
+        )
     channels, batch = (x.shape[3], x.shape[0]) if layout == "NHWC" else (x.shape[0], x.shape[3])
     formulation = formulation or choose_formulation(inputs=channels, groups=groups, batch=batch, layout=layout)
     _check(x, kernel, groups, channels, formulation)
@@ -213,9 +217,17 @@ class GroupedConv(nn.Module):
     kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
 
     @nn.compact
-    def __call__(self, x: Images | Float[np.ndarray, "a height width d"]) -> Outputs:
-        """The outputs, in the layout and (computation) dtype of the inputs."""
+    def __call__(self, x: Num[Array | np.ndarray, "a height width d"]) -> Outputs:
+        """The outputs, in the layout and (computation) dtype of the inputs.
+
+        Raises:
+            TypeError: whole numbers where `dtype` is None.
+        """
         dtype = self.dtype or x.dtype
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise TypeError(
+                f"GroupedConv: x is {dtype}, which would round the kernel to whole numbers; convert x, or set dtype"
+            )
         inputs = x.shape[self.layout.index("C")] // self.groups
         kernel = self.param("kernel", self.kernel_init, (*self.kernel_size, inputs, self.features), self.param_dtype)
         outputs = grouped_conv(

@@ -124,3 +124,16 @@ def test_parts_are_the_whole(train):
     in_two, same = module.apply(variables, *parts[0], residuals=parts[1], **call)
     np.testing.assert_allclose(np.concatenate(in_two, axis=3), whole, rtol=1e-6)
     np.testing.assert_allclose(same["batch_stats"]["var"], stats["batch_stats"]["var"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("channel_axis", [0, 3])
+def test_no_examples_have_no_statistics(channel_axis):
+    layer, empty = BatchNorm(channel_axis=channel_axis), np.zeros((3, 2, 0, 3), np.float32)
+    variables = layer.init(jax.random.key(0), np.zeros((3, 2, 1, 3), np.float32), train=False)
+    with pytest.raises(ValueError, match="nothing in them to take statistics of"):
+        layer.apply(variables, empty, train=True, mutable=["batch_stats"])
+
+
+def test_arrays_without_four_axes_are_refused():
+    with pytest.raises(ValueError, match="four axes"):
+        BatchNorm().init(jax.random.key(0), np.zeros((4, 3), np.float32), train=True)

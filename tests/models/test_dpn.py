@@ -154,3 +154,20 @@ def test_a_configuration_that_cannot_be():
         DPNConfig(bottleneck=(96, 192, 384, 100))
     with pytest.raises(ValueError, match="3 formulations for 2 stages"):
         DPN(SMALL, formulation=("native",) * 3).init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+
+
+def test_images_of_whole_numbers_are_refused_because_they_would_round_the_kernels():
+    model, key = DPN(SMALL), jax.random.key(0)
+    with pytest.raises(TypeError, match="uint8, which would round the kernel"):
+        model.init(key, np.zeros((2, 8, 8, 3), np.uint8))
+    converted = DPN(SMALL, dtype=jnp.float32)
+    whole = np.full((2, 8, 8, 3), 200, np.uint8)
+    variables = converted.init(key, whole)
+    np.testing.assert_array_equal(
+        converted.apply(variables, whole), converted.apply(variables, whole.astype(np.float32))
+    )
+
+
+def test_images_without_a_batch_axis_are_refused():
+    with pytest.raises(ValueError, match=r"wanted \[batch, height, width, channels\]"):
+        DPN(SMALL).init(jax.random.key(0), np.zeros((8, 8, 3), np.float32))
