@@ -20,9 +20,8 @@ SMALL = DPNConfig(blocks=(1, 2), bottleneck=(8, 16), residual=(12, 16), dense=(4
 def test_three_training_steps(layout):
     found = compare(SMALL, batch=16, size=8, steps=3, layout=layout)
     assert max(found["float64: JAX against PyTorch"].values()) < 1e-12
-    assert max(found["float32: JAX against PyTorch"].values()) < 1e-3
-    ours, theirs = found["JAX: float32 against float64"], found["PyTorch: float32 against float64"]
-    assert max(ours.values()) < 10 * max(theirs.values())
+    # In float32 PyTorch's own rounding, which depends on its threads, can turn a ReLU over and change a gradient by percents; so float64 is the oracle.
+    assert max(found["JAX: float32 against float64"].values()) < 1e-4
 
 
 @pytest.mark.slow
