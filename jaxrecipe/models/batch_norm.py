@@ -154,22 +154,23 @@ def _backward(relu: bool, epsilon: float, channel_axis: int, kept: Any, cotangen
             return grad
         return jnp.where(x.astype(slope.dtype) * along(slope) + along(offset) > 0, grad, 0.0)
 
-    def normalised(along: Callable[[Array], Array], x: Array) -> Array:
-        return (x.astype(slope.dtype) - along(stats.mean)) * along(deviation)
+    def normalised(along: Callable[[Array], Array], x: Array, mean: Array, deviation: Array) -> Array:
+        return (x.astype(slope.dtype) - along(mean)) * along(deviation)
 
-    def gradients(along: Callable[[Array], Array], grad: Array, x: Array) -> Pair:
-        grad = masked(along, grad, x)
-        return grad, grad * normalised(along, x)
+    def sums(grad: Array, x: Array, mean: Array, deviation: Array) -> Pair:
+        def gradients(along: Callable[[Array], Array], grad: Array, x: Array) -> Pair:
+            grad = masked(along, grad, x)
+            return grad, grad * normalised(along, x, mean, deviation)
 
-    def sums(grad: Array, x: Array) -> Pair:
         return channel_sums(gradients, (grad, x), channel_axis)
 
+    arguments = (grad, x, stats.mean, deviation)
     # The gradient of the residual has to be stored in any case, and then it is cheaper read than computed again.
-    grad_bias, grad_scale = stored(sums, grad, x) if has_residual else sums(grad, x)
+    grad_bias, grad_scale = stored(sums, *arguments) if has_residual else sums(*arguments)
     along = partial(_along, channel_axis=channel_axis)
     count = x.size // x.shape[channel_axis]
     grad = masked(along, grad, x)
-    spread = normalised(along, x) * along(grad_scale / count)
+    spread = normalised(along, x, stats.mean, deviation) * along(grad_scale / count)
     grad_x = along(slope) * (grad - along(grad_bias / count) - spread)
     grad_residual = grad.astype(x.dtype) if has_residual else None
     return grad_x.astype(x.dtype), grad_scale, grad_bias, jnp.zeros_like(stats.mean), grad_residual
