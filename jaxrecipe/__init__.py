@@ -1,11 +1,16 @@
 """What is silently wrong with your training set-up: the recipe for training neural networks, as checks on your own parts."""
 
 from jaxrecipe.adapters import equinox, linen, nnx
+from jaxrecipe.checks.table import RECIPE, Check
 from jaxrecipe.data.sources import examples
+from jaxrecipe.diagnosis.causes.cause import Cause
+from jaxrecipe.diagnosis.causes.table import cause
+from jaxrecipe.diagnosis.finding import Finding, failure, warning
+from jaxrecipe.diagnosis.measure import Measure, Severity
 from jaxrecipe.precision.loss_scale import dynamic_loss_scale, no_loss_scale, static_loss_scale
 from jaxrecipe.precision.policy import Policy
 from jaxrecipe.recipe import check
-from jaxrecipe.report.result import RecipeFailed, Report, Result, Status
+from jaxrecipe.report.result import RecipeFailedError, Report, Result, Status, skipped
 from jaxrecipe.targets import Binary, Classes, MultiLabel, Tokens, Unspecified, Values
 from jaxrecipe.task import Loop, Model, Task, per_example
 from jaxrecipe.testing import recipe_tests
@@ -14,32 +19,40 @@ from jaxrecipe.training.intervals import wilson
 from jaxrecipe.training.loop import fit
 from jaxrecipe.training.state import TrainState
 from jaxrecipe.training.step import make_train_step
-from jaxrecipe.validate import InvalidTask, validate
+from jaxrecipe.validate import InvalidTaskError, validate
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "RECIPE",
     "Binary",
+    "Cause",
+    "Check",
     "Classes",
-    "InvalidTask",
+    "Finding",
+    "InvalidTaskError",
     "Loop",
+    "Measure",
     "Model",
     "MultiLabel",
     "Policy",
-    "RecipeFailed",
+    "RecipeFailedError",
     "Report",
     "Result",
+    "Severity",
     "Status",
     "Task",
     "Tokens",
     "TrainState",
     "Unspecified",
     "Values",
+    "cause",
     "check",
     "dynamic_loss_scale",
     "equinox",
     "evaluate",
     "examples",
+    "failure",
     "fit",
     "linen",
     "make_train_step",
@@ -47,7 +60,9 @@ __all__ = [
     "no_loss_scale",
     "per_example",
     "recipe_tests",
+    "skipped",
     "static_loss_scale",
     "validate",
+    "warning",
     "wilson",
 ]

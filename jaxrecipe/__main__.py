@@ -192,13 +192,13 @@ def _checked(task: "Task", **options: Any) -> "Report":
     from jaxrecipe.cli.loading import UsageError
     from jaxrecipe.cli.progress import checking
     from jaxrecipe.recipe import check, select_checks
-    from jaxrecipe.validate import InvalidTask
+    from jaxrecipe.validate import InvalidTaskError
 
     try:
         total = len(select_checks(only=options.get("only"), skip=options.get("skip", ())))
         with checking(total, _console()) as watch:
             return check(task, watch=watch, **options)
-    except (InvalidTask, ValueError) as error:
+    except (InvalidTaskError, ValueError) as error:
         raise UsageError(str(error)) from error
 
 

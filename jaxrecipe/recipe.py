@@ -1,80 +1,76 @@
 """Runs the checks in the order of the recipe and collects what they find."""
 
-import inspect
+import os
 import time
 import traceback
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import jax
 
-from jaxrecipe.checks import data, precision, skeleton
+from jaxrecipe.checks.table import RECIPE, Check, as_check
 from jaxrecipe.compiles import counting_compiles
-from jaxrecipe.report.result import Report, Result, Scalar, Status, Table
-from jaxrecipe.setup import Setup, make_setup
+from jaxrecipe.report.result import Report, Result, Scalar, Status, Table, skipped
+from jaxrecipe.setup import Setup, TimeLimitError, make_setup
 from jaxrecipe.task import Task
 from jaxrecipe.validate import validate
 
-Check = Callable[..., Result]
-"""`check(setup, *, key, ...thresholds) -> Result`."""
 Thresholds = Mapping[str, Mapping[str, Scalar]]
+AnyCheck = Check | Callable[..., Result]
+"""A row of the table, or a function `check(setup, *, key, ...thresholds) -> Result`."""
 
-RECIPE: tuple[Check, ...] = (*data.CHECKS, *skeleton.CHECKS, *precision.CHECKS)
-"""Every check, in the order in which the recipe takes the steps."""
-
-
-def stage_of(check: Check) -> str:
-    """The recipe's stage that a check belongs to: the folder it lives in."""
-    return check.__module__.split(".")[-2]
-
-
-def thresholds_of(check: Check) -> dict[str, Scalar]:
-    """The thresholds of a check by name, with their defaults."""
-    parameters = inspect.signature(check).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
+TIME_LIMIT = 600.0
+"""Seconds of wall time that a check may take; a safety net, on which no result depends."""
 
 
 def check(
     task: Task,
     *,
+    checks: Sequence[AnyCheck] = RECIPE,
     only: Collection[str] | None = None,
     skip: Collection[str] = (),
     thresholds: Thresholds | None = None,
     expect: Mapping[str, str] | None = None,
     seed: int = 0,
+    time_limit: float = TIME_LIMIT,
     watch: Callable[[str, Result | None], None] | None = None,
 ) -> Report:
     """Run the recipe on a training set-up.
 
     Args:
         task: the set-up; it is validated first and never changed.
-        only: names of the checks (or stages) to run; all by default.
+        checks: the checks to choose from, in order; `[*jr.RECIPE, my_check]` adds one of your own, a function
+            `my_check(setup, *, key, ...thresholds) -> Result` or a row `jr.Check(run=my_check, stage="own", ...)`.
+        only: names of the checks (or stages) to run; by default all that are on by default.
         skip: names of the checks (or stages) to leave out.
         thresholds: `{check: {threshold: value}}`; under "*" for every check that has a threshold of that name.
         expect: `{check: reason}` for checks that are known to fail or warn here: they end as EXPECTED with the reason.
         seed: everything random follows from it; the same seed gives the same report.
+        time_limit: seconds of wall time after which a check is ended (TIMEOUT) and the next one begins.
         watch: told `(name, None)` when a check begins and `(name, result)` when it ends, to show progress.
 
     Returns:
-        The report; what is odd about the task but does not keep it from running stands in its notes.
+        The report; what is unusual about the task but does not keep it from running stands in its notes.
 
     Raises:
-        InvalidTask: if the task cannot work at all; lists everything that is wrong with it.
-        ValueError: if a name of a check or threshold does not exist; lists those that do.
+        InvalidTaskError: if the task cannot work at all; lists everything that is wrong with it.
+        ValueError: if a name of a check or threshold does not exist (lists those that do), or two checks have one name.
     """
-    chosen = select_checks(only=only, skip=skip)
-    overrides = threshold_overrides(thresholds or {})
-    require_known(expect or {}, "expect")
+    table = as_table(checks)
+    chosen = select_checks(table, only=only, skip=skip)
+    overrides = threshold_overrides(thresholds or {}, table)
+    require_known(expect or {}, "expect", table)
     started, results, tell = time.perf_counter(), [], watch or (lambda *_: None)
     with counting_compiles() as compiles:
-        odd = validate(task)
+        unusual = validate(task)
         setup = make_setup(task, seed=seed)
         for one in chosen:
-            tell(one.__name__, None)
-            result = run_one(setup, one, **overrides.get(one.__name__, {}))
-            results.append(as_expected(result, (expect or {}).get(one.__name__)))
-            tell(one.__name__, results[-1])
+            tell(one.name, None)
+            result = run_one(setup, one, time_limit=time_limit, **overrides.get(one.name, {}))
+            results.append(as_expected(result, (expect or {}).get(one.name)))
+            tell(one.name, results[-1])
     return Report(
         task=task.name,
         results=tuple(results),
@@ -82,63 +78,96 @@ def check(
         seconds=time.perf_counter() - started,
         programs=compiles.programs,
         versions=versions(),
-        notes=tuple(f"Odd in the task: {problem}" for problem in odd),
+        notes=tuple(f"Task warning: {problem}" for problem in unusual),
     )
 
 
-def run_one(setup: Setup, check: Check, **thresholds: Scalar) -> Result:
-    """One check, timed, its thresholds written down; if it raises, the result says CRASHED and never "your model is wrong"."""
-    in_force = {**thresholds_of(check), **thresholds}
+def run_one(setup: Setup, check: AnyCheck, *, time_limit: float = TIME_LIMIT, **thresholds: Scalar) -> Result:
+    """One check, timed, its name and thresholds written down.
+
+    If it raises, the result is CRASHED and never "your model is wrong"; if it takes longer than the limit, it is TIMEOUT.
+    """
+    row = as_check(check)
     started = time.perf_counter()
     with counting_compiles() as compiles:
         try:
-            result = check(setup, key=setup.key, **thresholds)
+            with setup.limited(time_limit):
+                missing = row.missing(setup)
+                result = skipped(missing) if missing else row.run(setup, key=setup.key, **thresholds)
+        except TimeLimitError:
+            result = _timed_out(time_limit)
         except Exception as error:
-            result = _crashed(check, error)
-    seconds = time.perf_counter() - started
-    return replace(result, thresholds=in_force, seconds=seconds, programs=compiles.programs)
+            result = _crashed(error)
+    return replace(
+        result,
+        name=row.name,
+        stage=row.stage,
+        thresholds={**row.thresholds, **thresholds},
+        seconds=time.perf_counter() - started,
+        programs=compiles.programs,
+    )
 
 
-def select_checks(*, only: Collection[str] | None = None, skip: Collection[str] = ()) -> list[Check]:
-    """The checks that `only` and `skip` leave, in recipe order; both take names of checks and of stages.
+def as_table(checks: Sequence[AnyCheck]) -> tuple[Check, ...]:
+    """Rows for all checks given.
+
+    Raises:
+        ValueError: if two have one name.
+    """
+    table = tuple(map(as_check, checks))
+    names = [row.name for row in table]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"checks: {', '.join(twice)} stands there more than once; each check needs a name of its own")
+    return table
+
+
+def select_checks(
+    table: Sequence[Check] = RECIPE, *, only: Collection[str] | None = None, skip: Collection[str] = ()
+) -> list[Check]:
+    """The checks that `only` and `skip` leave, in order; both take names of checks and of stages.
 
     Raises:
         ValueError: if a name is neither a check nor a stage.
     """
-    require_known([*(only or ()), *skip], "only and skip", stages=True)
-    wanted = [c for c in RECIPE if only is None or {c.__name__, stage_of(c)} & set(only)]
-    return [c for c in wanted if not {c.__name__, stage_of(c)} & set(skip)]
+    require_known([*(only or ()), *skip], "only and skip", table, stages=True)
+    wanted = [row for row in table if (row.default if only is None else {row.name, row.stage} & set(only))]
+    return [row for row in wanted if not {row.name, row.stage} & set(skip)]
 
 
 def versions() -> dict[str, str]:
-    """Versions of what a result depends on, and the devices it was measured on."""
-    packages = {name: version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy", "jaxrecipe")}
+    """Versions of what a result depends on, and the devices it was measured on; what is not installed is left out."""
+    packages = {}
+    for name in ("jax", "jaxlib", "flax", "optax", "numpy", "jaxrecipe"):
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:  # a bare copy of the tree has no metadata
+            continue
     return {**packages, "devices": f"{jax.device_count()} {jax.devices()[0].device_kind}"}
 
 
-def require_known(names: Collection[str], where: str, *, stages: bool = False) -> None:
+def require_known(names: Collection[str], where: str, table: Sequence[Check] = RECIPE, *, stages: bool = False) -> None:
     """Every name must be a check (or a stage)."""
-    valid = [c.__name__ for c in RECIPE] + (sorted({stage_of(c) for c in RECIPE}) if stages else [])
+    valid = [row.name for row in table] + (sorted({row.stage for row in table}) if stages else [])
     unknown = [name for name in names if name not in valid]
     if unknown:
         raise ValueError(f"{where}: no check is called {', '.join(unknown)}; the names are {', '.join(valid)}")
 
 
-def threshold_overrides(thresholds: Thresholds) -> dict[str, dict[str, Scalar]]:
+def threshold_overrides(thresholds: Thresholds, table: Sequence[Check] = RECIPE) -> dict[str, dict[str, Scalar]]:
     """Keyword arguments for each check, those under "*" first."""
-    require_known([name for name in thresholds if name != "*"], "thresholds")
+    require_known([name for name in thresholds if name != "*"], "thresholds", table)
     suite = thresholds.get("*", {})
-    everywhere = {name for check in RECIPE for name in thresholds_of(check)}
+    everywhere = {name for row in table for name in row.thresholds}
     problems = [f'"*" has {name}, which no check has' for name in suite if name not in everywhere]
     overrides = {}
-    for check in RECIPE:
-        own, valid = thresholds.get(check.__name__, {}), thresholds_of(check)
+    for row in table:
+        own, valid = thresholds.get(row.name, {}), row.thresholds
         problems += [
-            f"{check.__name__} has no threshold {name}; it has {', '.join(valid) or 'none'}"
+            f"{row.name} has no threshold {name}; it has {', '.join(valid) or 'none'}"
             for name in own
             if name not in valid
         ]
-        overrides[check.__name__] = {**{k: v for k, v in suite.items() if k in valid}, **own}
+        overrides[row.name] = {**{k: v for k, v in suite.items() if k in valid}, **own}
     if problems:
         raise ValueError("thresholds: " + "; ".join(problems))
     return overrides
@@ -149,26 +178,41 @@ def as_expected(result: Result, reason: str | None) -> Result:
     if reason is None:
         return result
     if result.status in (Status.FAIL, Status.WARN):
-        finding = f"{result.finding} Expected ({result.status}): {reason}"
-        return replace(result, status=Status.EXPECTED, finding=finding)
-    return replace(
-        result, hint=f"{result.hint} It was expected to fail ({reason}) and did not: remove the expectation.".strip()
-    )
+        summary = f"{result.headline} Expected ({result.status}): {reason}"
+        return replace(result, summary=summary, ended=Status.EXPECTED)
+    note = f"It was expected to fail ({reason}) and did not: remove the expectation."
+    return replace(result, summary=f"{result.summary} {note}")
 
 
-def _crashed(check: Check, error: Exception) -> Result:
-    """A check that raised has proved nothing about the set-up."""
-    lines = traceback.format_exception(error)
+def _timed_out(limit: float) -> Result:
     return Result(
-        name=check.__name__,
-        stage=stage_of(check),
-        status=Status.CRASHED,
-        finding=f"The check stopped with {type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}",
-        hint="This says nothing about your set-up. If the traceback ends in your code, it may need another declaration in the task; "
-        "otherwise please report it. The other checks are not affected; leave this one out with skip.",
-        evidence=(
-            Table(
-                title="Traceback", columns=("line",), rows=[(line.rstrip(),) for line in "".join(lines).splitlines()]
-            ),
-        ),
+        summary=f"The check was ended after {limit:g} s, its limit of wall time. This says nothing about your set-up: "
+        "give it more time (time_limit), a smaller model, or leave it out with skip.",
+        ended=Status.TIMEOUT,
     )
+
+
+def _crashed(error: Exception) -> Result:
+    """A check that raised has proved nothing about the set-up."""
+    message = str(error).splitlines()[0] if str(error) else "no message"
+    return Result(
+        summary=f"The check stopped with {type(error).__name__}: {message} This says nothing about your set-up. If the "
+        "traceback begins in your code, it may need another declaration in the task; otherwise please report it. The "
+        "other checks are not affected; leave this one out with skip.",
+        evidence=(Table(title="Traceback", columns=("line",), rows=[(line,) for line in traceback_lines(error)]),),
+        ended=Status.CRASHED,
+    )
+
+
+OURS = str(Path(__file__).parent) + os.sep
+LIBRARIES = os.sep + "site-packages" + os.sep
+
+
+def traceback_lines(error: BaseException) -> list[str]:
+    """The traceback in lines: first where it passed through the user's own code, then the whole of it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith(OURS) and LIBRARIES not in frame.filename]
+    lines = []
+    if own:
+        lines += ["In your code:", *"".join(traceback.format_list(own)).splitlines(), "All of it:"]
+    return lines + [line for part in traceback.format_exception(error) for line in part.rstrip().splitlines()]

@@ -3,9 +3,13 @@
 A Setup never changes the task. States given to a user's own step are copies, since that step may donate them.
 """
 
+import contextlib
+import math
+import time
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +24,7 @@ from jaxrecipe.task import Loop, Model, Task
 from jaxrecipe.training.state import TrainState, init_state
 from jaxrecipe.training.step import make_train_step, prepare_batch
 
+T = TypeVar("T")
 Split = Literal["train", "test"]
 
 
@@ -35,6 +40,26 @@ class AtInit(NamedTuple):
     outputs: Any
     targets: Any
     losses: Float[Array, "examples"]
+
+
+class TimeLimitError(RuntimeError):
+    """A check has used up its wall-time limit; a safety net, on which no result may depend."""
+
+
+@dataclass
+class Limit:
+    """Until when (`time.monotonic`) work may go on."""
+
+    until: float = math.inf
+
+    def keep(self) -> None:
+        """Do nothing before the limit.
+
+        Raises:
+            TimeLimitError: after it.
+        """
+        if time.monotonic() > self.until:
+            raise TimeLimitError("the wall-time limit of this check is used up")
 
 
 @dataclass(frozen=True)
@@ -59,6 +84,28 @@ class Setup:
     _losses: Any = field(repr=False)
     _gradients: Any = field(repr=False)
     _step: Any = field(repr=False)
+    _kept: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+    _limit: "Limit" = field(default_factory=Limit, repr=False)
+
+    def memo(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """What `compute` gives, computed once for all checks of this set-up and kept as long as it.
+
+        Args:
+            key: names the value; start it with the function that computes it, so that no two values share a key.
+            compute: called when the key is new. What it gives must not be changed by whoever gets it.
+        """
+        if key not in self._kept:
+            self._kept[key] = compute()
+        return self._kept[key]
+
+    @contextlib.contextmanager
+    def limited(self, seconds: float) -> Iterator[None]:
+        """Inside the block, work through this set-up raises TimeLimitError once so many seconds of wall time have passed."""
+        self._limit.until = time.monotonic() + seconds
+        try:
+            yield
+        finally:
+            self._limit.until = math.inf
 
     @property
     def key(self) -> PRNGKeyArray:
@@ -150,10 +197,12 @@ class Setup:
         self, params: Any, model_state: Any, inputs: Any, *, train: bool = False, key: PRNGKeyArray | None = None
     ) -> tuple[Any, Any]:
         """`(outputs, model_state)` of the model under the task's precision policy; compiled once a shape and mode."""
+        self._limit.keep()
         return self._forward(params, model_state, inputs, key, train=train)
 
     def losses(self, outputs: Any, targets: Any) -> Float[Array, "batch"]:
         """The task's loss of each example, float32."""
+        self._limit.keep()
         return self._losses(outputs, targets)
 
     def mean_loss(
@@ -174,10 +223,12 @@ class Setup:
         self, params: Any, model_state: Any, inputs: Any, targets: Any, *, key: PRNGKeyArray, train: bool = True
     ) -> tuple[Float[Array, ""], Any]:
         """Mean loss and its gradient with respect to the parameters."""
+        self._limit.keep()
         return self._gradients(params, model_state, inputs, targets, key, train=train)
 
     def step(self, state: Any, inputs: Any, targets: Any, key: PRNGKeyArray) -> tuple[Any, dict[str, Any]]:
         """One step of the loop on a prepared batch. The given state may be donated: pass a copy to keep it."""
+        self._limit.keep()
         state, metrics = self._step(state, inputs, targets, key)
         return state, dict(metrics)
 

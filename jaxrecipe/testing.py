@@ -3,13 +3,14 @@
 import functools
 import warnings
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
 
+from jaxrecipe.checks.table import Check
+from jaxrecipe.diagnosis.measure import Measure
 from jaxrecipe.recipe import Thresholds, as_expected, require_known, run_one, select_checks, threshold_overrides
 from jaxrecipe.report.result import Result, Status, Table
 from jaxrecipe.setup import Setup, make_setup
 from jaxrecipe.task import Task
-from jaxrecipe.validate import InvalidTask, validate
+from jaxrecipe.validate import InvalidTaskError, validate
 
 
 class RecipeWarning(UserWarning):
@@ -49,21 +50,21 @@ def recipe_tests(
     require_known(expectations, "expect")
 
     @functools.cache
-    def ready() -> Setup | InvalidTask:
+    def ready() -> Setup | InvalidTaskError:
         made = task if isinstance(task, Task) else task()
         try:
             validate(made)
-        except InvalidTask as error:
+        except InvalidTaskError as error:
             return error
         return make_setup(made, seed=seed)
 
-    @pytest.mark.parametrize("check", chosen, ids=[check.__name__ for check in chosen])
-    def test_recipe(check: Callable[..., Result]) -> None:
+    @pytest.mark.parametrize("check", chosen, ids=[check.name for check in chosen])
+    def test_recipe(check: Check) -> None:
         setup = ready()
-        if isinstance(setup, InvalidTask):
+        if isinstance(setup, InvalidTaskError):
             pytest.fail(str(setup), pytrace=False)
-        result = run_one(setup, check, **values.get(check.__name__, {}))
-        _report(as_expected(result, expectations.get(check.__name__)))
+        result = run_one(setup, check, **values.get(check.name, {}))
+        _report(as_expected(result, expectations.get(check.name)))
 
     return test_recipe
 
@@ -73,7 +74,7 @@ def _report(result: Result) -> None:
     import pytest
 
     if result.status is Status.SKIP:
-        pytest.skip(result.finding)
+        pytest.skip(result.headline)
     if result.failed:
         pytest.fail(failure_message(result), pytrace=False)
     if result.status is Status.WARN:
@@ -82,8 +83,8 @@ def _report(result: Result) -> None:
 
 def failure_message(result: Result) -> str:
     """What a test that failed should say: finding, what was measured against what was expected, hint, and any traceback."""
-    lines = [f"{result.status} {result.name}: {result.finding}"]
-    lines += [f"  {name}: {value} (expected {result.expected.get(name, '-')})" for name, value in _compared(result)]
+    lines = [f"{result.status} {result.name}: {result.headline}"]
+    lines += [f"  {measure.name}: {measure.value:.4g} (expected {measure.wanted})" for measure in _compared(result)]
     if result.hint:
         lines.append(f"What to do: {result.hint}")
     if result.status is Status.CRASHED:
@@ -91,5 +92,5 @@ def failure_message(result: Result) -> str:
     return "\n".join(lines)
 
 
-def _compared(result: Result) -> list[tuple[str, Any]]:
-    return [(name, value) for name, value in result.measured.items() if name in result.expected]
+def _compared(result: Result) -> list[Measure]:
+    return [measure for measure in result.measures if measure.bounded]

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from jaxrecipe.__main__ import main
+from jaxrecipe.checks.table import RECIPE
 from jaxrecipe.cli import options
 from jaxrecipe.cli.pages import explain
-from jaxrecipe.recipe import RECIPE, thresholds_of
 from jaxrecipe.report.result import Report, Result, Status
 
 SETUP = """
@@ -117,7 +117,7 @@ def test_json_and_html_are_written(here: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_thresholds_are_passed_on(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    name = next(iter(thresholds_of(RECIPE[0])))
+    name = next(iter(RECIPE[0].thresholds))
     main(
         [
             "check",
@@ -185,12 +185,12 @@ def test_list_and_explain(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
     listed = capsys.readouterr().out
     for check in RECIPE:
-        assert check.__name__ in listed
-        assert main(["explain", check.__name__.replace("_", "-")]) == 0
+        assert check.name in listed
+        assert main(["explain", check.name.replace("_", "-")]) == 0
         page = " ".join(capsys.readouterr().out.split())
         for heading in ("What it does:", "Why it matters:", "What to do:", "Thresholds"):
             assert heading in page
-        for name, default in thresholds_of(check).items():
+        for name, default in check.thresholds.items():
             assert f"{name} = {default}" in page
     assert "no check is called 'nothing'" in usage_error(["explain", "nothing"], capsys)
 

@@ -8,10 +8,11 @@ import optax
 import pytest
 
 from jaxrecipe import trees
+from jaxrecipe.checks.table import RECIPE
 from jaxrecipe.demo.bugs import BUGS, Bug, find_bug
 from jaxrecipe.demo.digits import EPOCHS, digits_task, scale, shift
 from jaxrecipe.demo.loops import plain_loop
-from jaxrecipe.recipe import RECIPE, check
+from jaxrecipe.recipe import check
 from jaxrecipe.report.result import Status
 from jaxrecipe.setup import make_setup
 from jaxrecipe.testing import recipe_tests
@@ -60,10 +61,10 @@ test_the_healthy_setup_is_clean_under_every_check = pytest.mark.slow(recipe_test
 @pytest.mark.parametrize("bug", CATCHABLE, ids=lambda bug: bug.name)
 def test_each_bug_is_caught_by_a_check_that_names_it(bug: Bug) -> None:
     report = check(bug.plant(digits_task()), only=EXISTING & set(bug.caught_by))
-    assert not [result.finding for result in report.results if result.status is Status.CRASHED]
+    assert not [result.headline for result in report.results if result.status is Status.CRASHED]
     caught = [result for result in report.results if result.status is Status.FAIL]
-    assert caught, f"{bug.name} was not caught: {[(result.name, result.finding) for result in report.results]}"
-    told = " ".join(f"{result.finding} {result.hint}" for result in caught)
+    assert caught, f"{bug.name} was not caught: {[(result.name, result.headline) for result in report.results]}"
+    told = " ".join(f"{result.headline} {result.hint}" for result in caught)
     assert any(word in told for word in NAMED[bug.name]), told
 
 

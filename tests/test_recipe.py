@@ -14,7 +14,7 @@ from jaxrecipe.report.result import Report, Result, Status
 from jaxrecipe.setup import Setup, make_setup
 from jaxrecipe.targets import Values
 from jaxrecipe.task import Model, Task
-from jaxrecipe.validate import InvalidTask
+from jaxrecipe.validate import InvalidTaskError
 
 
 def linear_task(**changes: Any) -> Task:
@@ -92,7 +92,7 @@ def test_runs_every_check_in_order_and_reports(recipe_of_four: Any) -> None:
 def test_a_crash_is_isolated_and_says_that_it_proves_nothing(recipe_of_four: Any) -> None:
     crashed = recipe.check(linear_task(), only=["crashes"]).results[0]
     assert crashed.status is Status.CRASHED
-    assert "ZeroDivisionError: of the check" in crashed.finding
+    assert "ZeroDivisionError: of the check" in crashed.headline
     assert "nothing about your set-up" in crashed.hint
     assert "raise ZeroDivisionError" in str(crashed.evidence[0].rows)
     assert crashed.stage == "skeleton"
@@ -146,7 +146,7 @@ def test_expectations(recipe_of_four: Any) -> None:
     expect = {"broken": "known", "odd": "known too", "crashes": "no excuse", "fine": "outdated"}
     fine, odd, broken, crashes = recipe.check(linear_task(), expect=expect).results
     assert broken.status is Status.EXPECTED
-    assert "known" in broken.finding
+    assert "known" in broken.headline
     assert broken.hint == "Mend it."
     assert odd.status is Status.EXPECTED
     assert crashes.status is Status.CRASHED
@@ -170,7 +170,7 @@ def test_whoever_watches_is_told_of_each_check(recipe_of_four: Any) -> None:
 def test_a_task_that_cannot_work_is_refused_before_any_check(recipe_of_four: Any) -> None:
     begun: list[str] = []
     task = linear_task(loss=lambda outputs, targets: ((outputs - targets) ** 2).mean())
-    with pytest.raises(InvalidTask):
+    with pytest.raises(InvalidTaskError):
         recipe.check(task, watch=lambda name, result: begun.append(name))
     assert not begun
 

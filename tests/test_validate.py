@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from jaxrecipe.targets import Binary, Classes, MultiLabel, Tokens, Unspecified, Values
 from jaxrecipe.task import Loop, Model, Task, per_example
-from jaxrecipe.validate import InvalidTask, Problem, problems, validate
+from jaxrecipe.validate import InvalidTaskError, Problem, problems, validate
 
 cross_entropy = optax.softmax_cross_entropy_with_integer_labels
 RNG = np.random.default_rng(0)
@@ -470,7 +470,7 @@ def test_a_mistake_is_told_in_four_parts(row: Row) -> None:
         assert part in str(one)
     assert one.fix.rstrip().endswith((".", ")"))
     if row.severity == "error":
-        with pytest.raises(InvalidTask) as caught:
+        with pytest.raises(InvalidTaskError) as caught:
             validate(task)
         assert str(one) in str(caught.value)
     elif all(other.severity == "warning" for other in found):
@@ -491,7 +491,7 @@ def test_everything_is_told_at_once() -> None:
         frozen=("nothing",),
         optimizer=masked({"weights": "a"}),
     )
-    with pytest.raises(InvalidTask) as caught:
+    with pytest.raises(InvalidTaskError) as caught:
         validate(task)
     where = {problem.where for problem in caught.value.problems}
     assert where == {
@@ -506,7 +506,7 @@ def test_warnings_alone_do_not_raise_and_come_last() -> None:
     validate(task)
     both = force(task, human=98.0)
     assert [problem.severity for problem in problems(both)] == ["error", "warning"]
-    with pytest.raises(InvalidTask, match=r"1 problem\n.*human.*\n.*\(warning\)"):
+    with pytest.raises(InvalidTaskError, match=r"1 problem\n.*human.*\n.*\(warning\)"):
         validate(both)
 
 
@@ -552,5 +552,5 @@ def test_labels_out_of_range_are_counted_exactly(labels: list[int]) -> None:
 def test_invalid_task_survives_pickling() -> None:
     import pickle
 
-    error = InvalidTask("t", [Problem(where="a", got="b", wanted="c", fix="D.")])
+    error = InvalidTaskError("t", [Problem(where="a", got="b", wanted="c", fix="D.")])
     assert str(pickle.loads(pickle.dumps(error))) == str(error)  # own bytes

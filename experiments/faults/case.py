@@ -108,10 +108,11 @@ def _own(case: Case) -> list[Check]:
     task = made[case.name](case.seed)
     try:
         report = jr.check(task, seed=case.seed)
-    except jr.InvalidTask as refused:
+    except jr.InvalidTaskError as refused:
         return [Check("validate", "FAIL", f"The task is refused: {refused}")]
     return [
-        Check(result.name, str(result.status), result.finding, result.hint, result.seconds) for result in report.results
+        Check(result.name, str(result.status), result.headline, result.hint, result.seconds)
+        for result in report.results
     ]
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.precision_peers.causes import CAUSES
-from experiments.precision_peers.common import NotOffered
+from experiments.precision_peers.common import NotOfferedError
 from experiments.precision_peers.scenarios import SCENARIOS, Scenario
 
 PEERS = {
@@ -44,7 +44,7 @@ def play(scenario: Scenario, module: str) -> dict[str, str]:
         return {"verdict": "not installed", "measured": str(error)}
     try:
         outcome = scenario.play(make)
-    except NotOffered as reason:
+    except NotOfferedError as reason:
         return {"verdict": "n/a", "measured": str(reason)}
     except Exception as error:
         return {

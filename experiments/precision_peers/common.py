@@ -13,7 +13,7 @@ import numpy as np
 ROWS, WIDTH = 8, 3
 
 
-class NotOffered(Exception):  # noqa: N818  (it reads as what it says)
+class NotOfferedError(Exception):
     """The library has no such thing."""
 
 
@@ -56,7 +56,7 @@ class Trainer:
 
     Attributes:
         step: takes a batch `[8, 3]`, returns the loss that the library's way of training would log.
-        weights, stats, scale: as they are now. `scale` raises NotOffered where there is none.
+        weights, stats, scale: as they are now. `scale` raises NotOfferedError where there is none.
         compute_dtype: name of the dtype in which the product is really computed.
         reload: saves everything to a directory, and gives a trainer that was made anew and restored from it.
         with_scale: puts another static scale into the state, for libraries that compile their step; else None.

@@ -10,7 +10,7 @@ from flax.training.dynamic_scale import DynamicScale
 from jax import tree_util
 
 from experiments.precision_peers import in_jax
-from experiments.precision_peers.common import NotOffered, Options, Trainer
+from experiments.precision_peers.common import NotOfferedError, Options, Trainer
 
 
 class TrainState(train_state.TrainState):
@@ -23,7 +23,7 @@ class TrainState(train_state.TrainState):
 def make(options: Options) -> Trainer:
     """See the module."""
     if options.static is not None:
-        raise NotOffered("no static scale")
+        raise NotOfferedError("no static scale")
     given = {"scale": options.initial, "minimum_scale": options.floor, "growth_interval": options.growth_every}
     optimizer = in_jax.optimizer(options)
     half = jnp.dtype(options.half)
@@ -54,7 +54,7 @@ def make(options: Options) -> Trainer:
         return new, loss
 
     def compute_dtype() -> str:
-        raise NotOffered("it has no compute dtype; that is the modules' own")
+        raise NotOfferedError("it has no compute dtype; that is the modules' own")
 
     made = in_jax.trainer(
         begin,

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import mpx
 
 from experiments.precision_peers import in_jax
-from experiments.precision_peers.common import NotOffered, Options, Trainer
+from experiments.precision_peers.common import NotOfferedError, Options, Trainer
 
 
 def make(options: Options) -> Trainer:
     """See the module."""
     if options.static is not None:
-        raise NotOffered("no static scale")
+        raise NotOfferedError("no static scale")
     mpx.set_half_precision_datatype(options.half if options.dtype_as_text else getattr(jnp, options.half))
     optimizer = in_jax.optimizer(options)
 
@@ -40,7 +40,7 @@ def make(options: Options) -> Trainer:
         return {"params": params, "opt": opt, "scale": scaling}, loss
 
     def stats(_: Any) -> Any:
-        raise NotOffered("optimizer_update keeps parameters and optimizer state; nothing is shown for model state")
+        raise NotOfferedError("optimizer_update keeps parameters and optimizer state; nothing is shown for model state")
 
     return in_jax.trainer(
         begin,

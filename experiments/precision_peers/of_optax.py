@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import optax
 
 from experiments.precision_peers import in_jax
-from experiments.precision_peers.common import NotOffered, Options, Trainer
+from experiments.precision_peers.common import NotOfferedError, Options, Trainer
 
 
 def make(options: Options) -> Trainer:
     """See the module."""
     if any(value is not None for value in (options.initial, options.floor, options.growth_every, options.static)):
-        raise NotOffered("no loss scale")
+        raise NotOfferedError("no loss scale")
     optimizer = optax.apply_if_finite(in_jax.optimizer(options), max_consecutive_errors=options.patience)
     half = jnp.dtype(options.half)
 
@@ -32,13 +32,13 @@ def make(options: Options) -> Trainer:
         return {"params": optax.apply_updates(state["params"], updates), "stats": stats, "opt": opt}, loss
 
     def scale(_: Any) -> float:
-        raise NotOffered("no loss scale")
+        raise NotOfferedError("no loss scale")
 
     def stats(_: Any) -> Any:
-        raise NotOffered("it is given updates only, no model state")
+        raise NotOfferedError("it is given updates only, no model state")
 
     def compute_dtype() -> str:
-        raise NotOffered("it has no compute dtype; that is the model's")
+        raise NotOfferedError("it has no compute dtype; that is the model's")
 
     made = in_jax.trainer(
         begin,

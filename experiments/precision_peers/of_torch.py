@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from experiments.precision_peers.common import WIDTH, NotOffered, Options, Trainer, looped
+from experiments.precision_peers.common import WIDTH, NotOfferedError, Options, Trainer, looped
 
 
 def make(options: Options, saved: Any = None) -> Trainer:
     """See the module; `saved` is what to restore from."""
     if options.static is not None:
-        raise NotOffered("no static scale")
+        raise NotOfferedError("no static scale")
     if options.floor is not None:
-        raise NotOffered("no floor")
+        raise NotOfferedError("no floor")
     weights = torch.nn.Parameter(torch.zeros(WIDTH, 1))
     stats = torch.zeros(WIDTH)
     optimizer = torch.optim.SGD([weights], lr=1.0)

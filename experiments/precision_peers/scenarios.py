@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from experiments.precision_peers.common import Make, NotOffered, Options, Trainer, rows
+from experiments.precision_peers.common import Make, NotOfferedError, Options, Trainer, rows
 from jaxrecipe.compiles import counting_compiles
 
 GOOD, BAD = rows(1.0), rows(np.inf)
@@ -119,7 +119,7 @@ def static_scales_share_one_program(make: Make) -> Outcome:
     """Static scales 64, 128, 256 put one after the other into the state of one jitted step."""
     trainer = make(Options(static=64.0))
     if trainer.with_scale is None:
-        raise NotOffered("no program to compile")
+        raise NotOfferedError("no program to compile")
     trainer.step(GOOD)
     counts = []
     for scale in (128.0, 256.0):
@@ -161,7 +161,7 @@ def dtype_as_text(make: Make) -> Outcome:
     """The compute dtype given as the text "bfloat16": honoured, or refused with an error, but not ignored."""
     try:
         found = make(Options(half="bfloat16", dtype_as_text=True)).compute_dtype()
-    except NotOffered:
+    except NotOfferedError:
         raise
     except Exception as error:
         return Outcome(True, f"refused: {type(error).__name__}")
@@ -171,7 +171,7 @@ def dtype_as_text(make: Make) -> Outcome:
 def state_survives_a_restart(make: Make) -> Outcome:
     """Saved after a bad and two good steps, restored into a fresh trainer: it must go on like a trainer that was never saved."""
     options = Options(initial=64.0, growth_every=3)
-    with contextlib.suppress(NotOffered):
+    with contextlib.suppress(NotOfferedError):
         make(replace(options, floor=16.0))
         options = replace(options, floor=16.0)
     straight, saved = make(options), make(options)

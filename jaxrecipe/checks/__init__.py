@@ -1,1 +1,1 @@
-"""The checks, in a folder for each stage of the recipe."""
+"""One check a file or folder, a folder for each stage, and the ordered table of all of them."""

@@ -5,8 +5,8 @@ import re
 import textwrap
 from collections.abc import Sequence
 
+from jaxrecipe.checks.table import RECIPE, Check
 from jaxrecipe.cli.loading import UsageError
-from jaxrecipe.recipe import RECIPE, Check, stage_of, thresholds_of
 
 WIDTH = 100
 _SECTION = re.compile(r"^(Args|Returns|Raises|Source|Sources):", re.MULTILINE)
@@ -20,35 +20,35 @@ def find_check(name: str, checks: Sequence[Check] = RECIPE) -> Check:
     """
     wanted = name.replace("-", "_")
     for check in checks:
-        if check.__name__ == wanted:
+        if check.name == wanted:
             return check
-    raise UsageError(f"no check is called {name!r}; the names are {', '.join(check.__name__ for check in checks)}")
+    raise UsageError(f"no check is called {name!r}; the names are {', '.join(check.name for check in checks)}")
 
 
 def first_line(check: Check) -> str:
     """What a check is about, in one line."""
-    return (inspect.getdoc(check) or "").partition("\n")[0]
+    return (inspect.getdoc(check.run) or "").partition("\n")[0]
 
 
 def explain(check: Check) -> str:
     """The whole page of a check as plain text."""
-    doc = inspect.getdoc(check) or ""
+    doc = inspect.getdoc(check.run) or ""
     prose = doc[: start.start()] if (start := _SECTION.search(doc)) else doc
     source = re.search(r"^Sources?: .*(?:\n(?!\n|\w+:).*)*", doc, re.MULTILINE)
-    parts = [f"{check.__name__} ({stage_of(check)})", *_paragraphs(prose), _thresholds(check, doc)]
+    parts = [f"{check.name} ({check.stage})", *_paragraphs(prose), _thresholds(check, doc)]
     parts += _paragraphs(source.group()) if source else []
     return "\n\n".join(parts)
 
 
 def listing(checks: Sequence[Check] = RECIPE) -> str:
     """Every check under its stage, one line each."""
-    width = max(len(check.__name__) for check in checks)
+    width = max(len(check.name) for check in checks)
     lines: list[str] = []
     stage = None
     for check in checks:
-        if stage_of(check) != stage:
-            lines += ([""] if stage else []) + [(stage := stage_of(check))]
-        lines.append(f"  {check.__name__:<{width}}  {first_line(check)}")
+        if check.stage != stage:
+            lines += ([""] if stage else []) + [(stage := check.stage)]
+        lines.append(f"  {check.name:<{width}}  {first_line(check)}")
     return "\n".join(lines)
 
 
@@ -58,19 +58,19 @@ def _paragraphs(text: str) -> list[str]:
 
 def _thresholds(check: Check, doc: str) -> str:
     """Each threshold with its default and what the docstring says of it."""
-    rows = [f"  {name} = {default}" for name, default in thresholds_of(check).items()]
+    rows = [f"  {name} = {default}" for name, default in check.thresholds.items()]
     if not rows:
         return "Thresholds: none."
     meanings = _arguments(doc)
     width = min(max(map(len, rows)), 32)
     lines = []
-    for row, name in zip(rows, thresholds_of(check), strict=True):
+    for row, name in zip(rows, check.thresholds, strict=True):
         indent = " " * (width + 2)
         lines.append(
             textwrap.fill(meanings.get(name, ""), WIDTH, initial_indent=f"{row:<{width}}  ", subsequent_indent=indent)
         )
     return "\n".join(
-        [f"Thresholds (change one with --threshold {check.__name__}.NAME=VALUE):", *(x.rstrip() for x in lines)]
+        [f"Thresholds (change one with --threshold {check.name}.NAME=VALUE):", *(x.rstrip() for x in lines)]
     )
 
 

@@ -154,7 +154,7 @@ def _check(result: Result, anchor: str) -> Markup:
         ),
         element("h3", result.name),
         element("span", "" if result.status is Status.SKIP else seconds(result.seconds), class_="took"),
-        element("p", result.finding, class_="finding"),
+        element("p", result.headline, class_="finding"),
     ]
     body = _body(result)
     attributes = {"id": anchor, "class_": f"check {result.status.lower()}", "data_status": result.status}
@@ -170,7 +170,7 @@ def _body(result: Result) -> list[Markup]:
     parts = []
     if result.hint:
         parts.append(element("p", element("b", "What to do "), result.hint, class_="hint"))
-    if result.measured or result.expected:
+    if result.measures:
         parts.append(_comparison(result))
     if result.evidence:
         parts.append(element("div", *(figure(evidence) for evidence in result.evidence), class_="evidence"))
@@ -185,10 +185,10 @@ def _body(result: Result) -> list[Markup]:
 def _comparison(result: Result) -> Markup:
     """What was measured beside what was expected."""
     rows = []
-    for name in dict.fromkeys([*result.measured, *result.expected]):
-        measured, wanted = result.measured.get(name, "not measured"), result.expected.get(name, "")
-        cells = [element("td", number(value), title=str(value) or None) for value in (measured, wanted)]
-        rows.append(element("tr", element("th", name, scope="row"), *cells))
+    for measure in result.measures:
+        value = f"{number(measure.value)} {measure.unit}".rstrip()
+        cells = [element("td", value, title=str(measure.value)), element("td", measure.wanted)]
+        rows.append(element("tr", element("th", measure.name, scope="row"), *cells))
     head = element("tr", element("td"), element("th", "measured", scope="col"), element("th", "expected", scope="col"))
     return element("div", element("table", element("thead", head), element("tbody", *rows)), class_="scroll comparison")
 

@@ -13,14 +13,19 @@ from typing import Any
 
 import numpy as np
 
+from jaxrecipe.diagnosis.causes.cause import Cause
+from jaxrecipe.diagnosis.finding import Finding, worst_first
+from jaxrecipe.diagnosis.measure import Measure, Severity
+
 Scalar = float | int | str | bool
 
 
 class Status(enum.StrEnum):
     """How a check ended.
 
-    PASS: measured and right. WARN: odd, worth a look. FAIL: almost certainly a bug. SKIP: does not apply, and says why.
-    EXPECTED: failed or warned, and the user had said that it would and why. CRASHED: the check itself raised.
+    PASS: measured and right. WARN: worth a look. FAIL: almost certainly a bug. SKIP: does not apply, or could not be run, and
+    says why. EXPECTED: failed or warned, and the user had said that it would and why. CRASHED: the check itself raised.
+    TIMEOUT: the check was ended by its wall-time limit, which says nothing about the set-up.
     """
 
     PASS = "PASS"
@@ -29,6 +34,7 @@ class Status(enum.StrEnum):
     SKIP = "SKIP"
     EXPECTED = "EXPECTED"
     CRASHED = "CRASHED"
+    TIMEOUT = "TIMEOUT"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,33 +102,68 @@ Evidence = Curve | Histogram | Matrix | Images | Table
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """One check's outcome.
+    """One check's outcome. A check returns it with what it found; the recipe fills in which check it was and what it took.
 
     Attributes:
+        summary: one sentence that says what was measured and is right, or why the check does not apply.
+        findings: everything that is wrong, worst first.
+        measures: every number that was measured, with its bounds, those of the findings included.
+        evidence: what it looked at, to be drawn.
+        ended: how it ended where the findings do not say: SKIP, EXPECTED, CRASHED or TIMEOUT.
         name: the check, named after the recipe's step.
         stage: the recipe's stage: "data", "skeleton", "overfit", ... .
-        status: how it ended.
-        finding: one sentence that says what was found.
-        hint: what to do about it; empty on PASS.
-        measured: what was measured, by name.
-        expected: what was wanted of each, in words or numbers, by the same names.
         thresholds: every threshold in force, by the name under which it can be overridden.
-        evidence: what it looked at, to be drawn.
         seconds: wall time, compiling included.
         programs: how many programs were compiled.
     """
 
-    name: str
-    stage: str
-    status: Status
-    finding: str
-    hint: str = ""
-    measured: Mapping[str, Scalar] = field(default_factory=dict)
-    expected: Mapping[str, Scalar] = field(default_factory=dict)
-    thresholds: Mapping[str, Scalar] = field(default_factory=dict)
+    summary: str
+    findings: tuple[Finding, ...] = ()
+    measures: tuple[Measure, ...] = ()
     evidence: Sequence[Evidence] = ()
+    ended: Status | None = None
+    name: str = ""
+    stage: str = ""
+    thresholds: Mapping[str, Scalar] = field(default_factory=dict)
     seconds: float = 0.0
     programs: int = 0
+
+    def __post_init__(self) -> None:
+        """Findings stand worst first, and their measures among all."""
+        known = {measure.name for measure in self.measures}
+        among = [m for finding in self.findings for m in finding.measures if m.name not in known]
+        object.__setattr__(self, "findings", worst_first(self.findings))
+        object.__setattr__(self, "measures", (*self.measures, *{measure.name: measure for measure in among}.values()))
+
+    @property
+    def status(self) -> Status:
+        """How the check ended."""
+        if self.ended is not None:
+            return self.ended
+        return Status(self.findings[0].severity.value) if self.findings else Status.PASS
+
+    @property
+    def headline(self) -> str:
+        """One sentence: the worst finding (and how many more there are), or the summary where there is none."""
+        if not self.findings or self.ended is not None:
+            return self.summary
+        more = f" {len(self.findings) - 1} more in the report." if len(self.findings) > 1 else ""
+        return self.findings[0].message + more
+
+    @property
+    def hint(self) -> str:
+        """What to do about the worst finding; empty on PASS."""
+        return self.findings[0].hint if self.findings else ""
+
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """The codes of everything found, worst first."""
+        return tuple(finding.code for finding in self.findings)
+
+    @property
+    def measured(self) -> dict[str, float]:
+        """The numbers by name."""
+        return {measure.name: measure.value for measure in self.measures}
 
     @property
     def failed(self) -> bool:
@@ -130,7 +171,40 @@ class Result:
         return self.status in (Status.FAIL, Status.CRASHED)
 
 
-class RecipeFailed(Exception):  # noqa: N818  (it reads as what happened: the recipe failed)
+def skipped(reason: str) -> Result:
+    """The result of a check that does not apply, or cannot be run, with the reason and what would enable it."""
+    return Result(summary=reason, ended=Status.SKIP)
+
+
+def unsorted_result(
+    *,
+    name: str,
+    stage: str,
+    status: Status,
+    finding: str,
+    hint: str = "",
+    measured: Mapping[str, Scalar] | None = None,
+    expected: Mapping[str, Scalar] | None = None,
+    evidence: Sequence[Evidence] = (),
+) -> Result:
+    """On the way out: a check that does not yet name codes. To be removed with its last caller."""
+    del expected
+    numbers = {key: value for key, value in (measured or {}).items() if isinstance(value, int | float)}
+    measures = tuple(Measure(name=key, value=float(value)) for key, value in numbers.items())
+    findings = ()
+    if status in (Status.WARN, Status.FAIL):
+        cause = Cause(code=f"unsorted/{name}", title=hint, harm="", fix="")
+        findings = (
+            Finding(code=cause.code, severity=Severity(status.value), message=finding, causes=(cause,) if hint else ()),
+        )
+    ended = status if status in (Status.SKIP, Status.CRASHED) else None
+    reason = f"{finding} {hint}".strip() if ended else finding
+    return Result(
+        summary=reason, findings=findings, measures=measures, evidence=evidence, ended=ended, name=name, stage=stage
+    )
+
+
+class RecipeFailedError(Exception):
     """At least one check failed. The message lists each with its finding and hint; `report` holds everything.
 
     Args:
@@ -179,6 +253,24 @@ class Report:
         return tuple(result for result in self.results if result.failed)
 
     @property
+    def causes(self) -> tuple[Cause, ...]:
+        """What may be behind the failures (or, without any, the warnings), each cause once, the likeliest first.
+
+        Every finding shares one vote among its causes, the first of n getting the most (weights 1, 1/2, 1/3, ...).
+        """
+        wanted = Severity.FAIL if any(result.status is Status.FAIL for result in self.results) else Severity.WARN
+        votes: dict[str, float] = {}
+        known: dict[str, Cause] = {}
+        for result in self.results:
+            for finding in result.findings if result.ended is None else ():
+                if finding.severity is wanted:
+                    total = sum(1 / rank for rank in range(1, len(finding.causes) + 1))
+                    for rank, cause in enumerate(finding.causes, start=1):
+                        known.setdefault(cause.code, cause)
+                        votes[cause.code] = votes.get(cause.code, 0.0) + 1 / rank / total
+        return tuple(known[code] for code in sorted(votes, key=lambda code: -votes[code]))
+
+    @property
     def by_name(self) -> dict[str, Result]:
         """The results by the names of their checks."""
         return {result.name: result for result in self.results}
@@ -205,10 +297,10 @@ class Report:
         """Do nothing when `ok`.
 
         Raises:
-            RecipeFailed: if a check failed or crashed; its message lists each with its finding and hint.
+            RecipeFailedError: if a check failed or crashed; its message lists each with its finding and hint.
         """
         if not self.ok:
-            raise RecipeFailed(self)
+            raise RecipeFailedError(self)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the report as a page (.html), as data (.json) or as plain text (.txt), replacing the file in one go.
@@ -271,8 +363,8 @@ class Report:
 
 def _failure(result: Result) -> str:
     """One failed check in an error message."""
-    lines = [f"  {result.status} {result.stage}/{result.name}: {result.finding}"]
-    for name, wanted in result.expected.items():
-        if name in result.measured:
-            lines.append(f"      {name}: measured {result.measured[name]}, expected {wanted}")
+    lines = [f"  {result.status} {result.stage}/{result.name}: {result.headline}"]
+    for measure in result.measures:
+        if measure.verdict is not None:
+            lines.append(f"      {measure.name}: measured {measure.value:.4g}, expected {measure.wanted}")
     return "\n".join([*lines, f"      hint: {result.hint}"] if result.hint else lines)

@@ -1,6 +1,6 @@
 """Reports as strict JSON and back, without loss.
 
-The format is the dataclasses of report/result.py, field by field. What JSON has no word for is an object with a "$type":
+The format is the dataclasses of report/result.py and of what is found, field by field, with each result's status beside them. What JSON has no word for is an object with a "$type":
 
 - an evidence: "Curve", "Histogram", "Matrix", "Images" or "Table", and its fields;
 - an array: "array", `dtype`, `shape` and `values` in C order or, when it is large, `base64` of its little-endian bytes;
@@ -16,9 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from jaxrecipe.diagnosis.causes.cause import Cause
+from jaxrecipe.diagnosis.finding import Finding
+from jaxrecipe.diagnosis.measure import Measure, Severity
 from jaxrecipe.report.result import Curve, Evidence, Histogram, Images, Matrix, Report, Result, Status, Table
 
-FORMAT = 1
+FORMAT = 2
 _KINDS: dict[str, type[Evidence]] = {kind.__name__: kind for kind in (Curve, Histogram, Matrix, Images, Table)}
 _MOST_VALUES = 4096
 """Arrays up to this size are written as numbers that other programs can read; larger ones as bytes."""
@@ -54,6 +57,8 @@ def _encode(value: Any) -> Any:
     if isinstance(value, _KIND_TYPES):
         return {"$type": type(value).__name__, **_encode_fields(value)}
     if isinstance(value, Result):
+        return {**_encode_fields(value), "status": str(value.status)}
+    if isinstance(value, Finding | Measure | Cause):
         return _encode_fields(value)
     if isinstance(value, str):
         return str(value)
@@ -121,7 +126,25 @@ def _decode_fields(kind: type, value: Mapping[str, Any]) -> dict[str, Any]:
 
 def _decode_result(value: Mapping[str, Any]) -> Result:
     decoded: dict[str, Any] = _decode_fields(Result, value)
-    return Result(**{**decoded, "status": Status(decoded["status"])})
+    ended = None if decoded["ended"] is None else Status(decoded["ended"])
+    findings = tuple(_decode_finding(finding) for finding in value["findings"])
+    measures = tuple(_decode_measure(measure) for measure in value["measures"])
+    return Result(**{**decoded, "ended": ended, "findings": findings, "measures": measures})
+
+
+def _decode_finding(value: Mapping[str, Any]) -> Finding:
+    return Finding(
+        code=value["code"],
+        severity=Severity(value["severity"]),
+        message=value["message"],
+        measures=tuple(_decode_measure(measure) for measure in value["measures"]),
+        causes=tuple(Cause(**_decode_fields(Cause, cause)) for cause in value["causes"]),
+    )
+
+
+def _decode_measure(value: Mapping[str, Any]) -> Measure:
+    decoded: dict[str, Any] = _decode_fields(Measure, value)
+    return Measure(**{**decoded, "severity": Severity(decoded["severity"])})
 
 
 def _decode_array(value: Mapping[str, Any]) -> np.ndarray:

@@ -18,11 +18,13 @@ STYLES = {
     Status.SKIP: ("–", "bright_black"),
     Status.EXPECTED: ("≈", "cyan"),
     Status.CRASHED: ("⚡", "bold magenta"),
+    Status.TIMEOUT: ("⧗", "magenta"),
 }
 """A sign and a style for each status; the word always stands beside them."""
 OUTCOMES = {
     Status.FAIL: "failed",
     Status.CRASHED: "crashed",
+    Status.TIMEOUT: "ran out of time",
     Status.WARN: "warned",
     Status.EXPECTED: "failed as expected",
     Status.PASS: "passed",
@@ -100,10 +102,10 @@ def _line(result: Result, name_width: int, width: int) -> RenderableType:
     """Status, name, finding and time of one check; of one that passed also its numbers, where they fit beside the finding."""
     sign, style = STYLES[result.status]
     quiet = "dim" if result.status is Status.SKIP else ""
-    finding = Text(clean(result.finding), style=quiet)
+    finding = Text(clean(result.headline), style=quiet)
     room = width - _STATUS_WIDTH - name_width - _TIME_WIDTH - 3 * _GAP
     numbers = Text("  " + _compared(result), style="bright_black")
-    if result.status is Status.PASS and result.expected and finding.cell_len + numbers.cell_len <= room:
+    if result.status is Status.PASS and numbers.plain.strip() and finding.cell_len + numbers.cell_len <= room:
         finding.append_text(numbers)
     grid = Grid.grid(padding=(0, _GAP, 0, 0), expand=True)
     grid.add_column(width=_STATUS_WIDTH, no_wrap=True)
@@ -118,19 +120,17 @@ def _line(result: Result, name_width: int, width: int) -> RenderableType:
 
 
 def _compared(result: Result) -> str:
-    """What was measured against what was expected, on one line."""
-    pairs = [
-        f"{clean(name)} {number(result.measured[name])} (expected {number(wanted)})"
-        for name, wanted in result.expected.items()
-        if name in result.measured
-    ]
-    return "; ".join(pairs)
+    """The bounded measures beside their bounds, on one line."""
+    bounded = [measure for measure in result.measures if measure.bounded]
+    return "; ".join(
+        f"{clean(measure.name)} {number(measure.value)} (expected {measure.wanted})" for measure in bounded
+    )
 
 
 def _details(result: Result, width: int) -> RenderableType:
     """What stands under a check that did not pass: the numbers, the evidence, the hint."""
     parts: list[RenderableType] = []
-    if result.measured or result.expected:
+    if result.measures:
         parts.append(_comparison(result))
     if result.hint:
         hint = Grid.grid(padding=(0, 1, 0, 0))
@@ -149,10 +149,10 @@ def _comparison(result: Result) -> RenderableType:
     grid.add_column(overflow="fold", style="bright_black")
     grid.add_column(overflow="fold")
     grid.add_column(overflow="fold", style="bright_black")
-    for name in dict.fromkeys([*result.measured, *result.expected]):
-        measured = number(result.measured[name]) if name in result.measured else "not measured"
-        wanted = f"expected {number(result.expected[name])}" if name in result.expected else ""
-        grid.add_row(Text(clean(name)), Text(measured), Text(wanted))
+    for measure in result.measures:
+        value = f"{number(measure.value)} {clean(measure.unit)}".rstrip()
+        wanted = f"expected {measure.wanted}" if measure.bounded else ""
+        grid.add_row(Text(clean(measure.name)), Text(value), Text(wanted))
     return grid
 
 

@@ -36,7 +36,7 @@ class Problem:
         return f"{self.where}: got {self.got}; wanted {self.wanted}. {self.fix}"
 
 
-class InvalidTask(ValueError):  # noqa: N818 - it names what is wrong, as StopIteration does
+class InvalidTaskError(ValueError):
     """A task that cannot work; `problems` holds everything that is wrong with it, errors and warnings."""
 
     def __init__(self, name: str, problems: Sequence[Problem]) -> None:

@@ -2,7 +2,7 @@
 
 from jaxrecipe.task import Task
 from jaxrecipe.validate import arguments, data, labels, shapes, training, values
-from jaxrecipe.validate.problem import InvalidTask, Problem
+from jaxrecipe.validate.problem import InvalidTaskError, Problem
 
 
 def validate(task: Task) -> list[Problem]:
@@ -15,11 +15,11 @@ def validate(task: Task) -> list[Problem]:
         What works and is probably not meant, each with where, got, wanted and what to do; empty where there is nothing odd.
 
     Raises:
-        InvalidTask: a `ValueError` that lists everything that is wrong, warnings too.
+        InvalidTaskError: a `ValueError` that lists everything that is wrong, warnings too.
     """
     found = problems(task)
     if any(problem.severity == "error" for problem in found):
-        raise InvalidTask(str(task.name), found)
+        raise InvalidTaskError(str(task.name), found)
     return found
 
 

@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from jaxrecipe.recipe import RECIPE, check, stage_of, thresholds_of
+from jaxrecipe.checks.table import RECIPE, Check
+from jaxrecipe.recipe import check
 from jaxrecipe.report.result import Result, Status
 from tests.zoo.healthy import HEALTHY
 
@@ -16,7 +17,7 @@ def bytes_of(data: Any) -> list[bytes]:
 
 
 def essence(result: Result) -> tuple[Any, ...]:
-    return result.name, result.status, result.finding, result.hint, dict(result.measured)
+    return result.name, result.status, result.headline, result.hint, dict(result.measured)
 
 
 @pytest.mark.slow
@@ -26,10 +27,10 @@ def test_no_check_fails_or_crashes_on_a_healthy_set_up(name: str, seed: int) -> 
     task = HEALTHY[name](seed)
     before = bytes_of((task.train, task.test))
     report = check(task, seed=seed)
-    bad = [f"{r.name}: {r.finding}" for r in report.results if r.status in (Status.FAIL, Status.CRASHED)]
+    bad = [f"{r.name}: {r.headline}" for r in report.results if r.status in (Status.FAIL, Status.CRASHED)]
     assert not bad
     assert len(report.results) == len(RECIPE)
-    assert all(r.finding for r in report.results)
+    assert all(r.headline for r in report.results)
     assert bytes_of((task.train, task.test)) == before
 
 
@@ -40,10 +41,10 @@ def test_the_same_seed_gives_the_same_report(name: str) -> None:
     assert [essence(r) for r in first.results] == [essence(r) for r in second.results]
 
 
-@pytest.mark.parametrize("one", RECIPE, ids=lambda one: one.__name__)
-def test_a_check_names_itself_and_explains_itself(one: Any) -> None:
-    page = one.__doc__ or ""
+@pytest.mark.parametrize("one", RECIPE, ids=lambda one: one.name)
+def test_a_check_names_itself_and_explains_itself(one: Check) -> None:
+    page = one.run.__doc__ or ""
     assert all(heading in page for heading in ("What it does:", "Why it matters:", "What to do:", "Args:"))
-    assert all(f"{name}:" in page for name in thresholds_of(one)), "each threshold is described under its name"
-    assert one.__module__.rsplit(".", 1)[-1] == one.__name__
-    assert stage_of(one) in ("data", "skeleton", "overfit", "regularize", "tune", "squeeze", "precision")
+    assert all(f"{name}:" in page for name in one.thresholds), "each threshold is described under its name"
+    assert one.run.__module__.rsplit(".", 1)[-1] == one.name
+    assert one.stage in ("data", "skeleton", "overfit", "regularize", "tune", "squeeze", "precision")

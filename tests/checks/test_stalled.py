@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from jaxrecipe.checks.by_heart import SINGLES, learn, relative_change
-from jaxrecipe.checks.skeleton import overfit_one_batch
+from jaxrecipe.checks.skeleton.overfit_one_batch import overfit_one_batch
 from jaxrecipe.report.result import Result, Status
 from jaxrecipe.setup import make_setup
 from jaxrecipe.task import Task
@@ -75,7 +75,7 @@ BROKEN = [
 @pytest.mark.parametrize(("make", "told"), BROKEN, ids=[make.__name__ for make, _ in BROKEN])
 def test_the_cause_is_named(run: Callable[..., Result], make: Callable[[], Task], told: str) -> None:
     result = run(overfit_one_batch, make())
-    assert result.status is Status.FAIL, result.finding
+    assert result.status is Status.FAIL, result.headline
     assert told in result.hint, result.hint
 
 
@@ -83,7 +83,7 @@ def test_the_cause_is_named(run: Callable[..., Result], make: Callable[[], Task]
 def test_a_batch_of_one_is_learnt_in_turn(run: Callable[..., Result], make: Callable[[], Task]) -> None:
     """With a single example a constant output is perfect, and there would be no gap to close."""
     result = run(overfit_one_batch, make().replace(batch_size=1))
-    assert result.status is Status.PASS, f"{result.finding} {result.hint}"
+    assert result.status is Status.PASS, f"{result.headline} {result.hint}"
 
 
 def test_a_batch_of_one_at_too_high_a_rate_is_told_from_a_model_that_cannot_learn(run: Callable[..., Result]) -> None:

@@ -46,7 +46,7 @@ def test_each_edit_is_found_and_named(bug: str) -> None:
     check, words = FOUND[bug]
     found = jr.check(with_bug(bug), only=ABOUT_THE_LOOP if bug == "fresh_momentum" else [check])
     assert [result.name for result in found.failed] == [check], str(found)
-    assert words in f"{found.by_name[check].finding} {found.by_name[check].hint}"
+    assert words in f"{found.by_name[check].headline} {found.by_name[check].hint}"
 
 
 @pytest.mark.slow

@@ -90,7 +90,7 @@ def test_markup_in_names_is_shown_and_never_read() -> None:
 def test_every_check_is_there_with_all_that_it_says() -> None:
     text = html.unescape(page(made_up.report()))
     for result in made_up.results():
-        assert result.finding in text
+        assert result.headline in text
         assert result.hint in text
         assert all(evidence.title in text for evidence in result.evidence)
         assert all(name in text for name in [*result.measured, *result.thresholds])

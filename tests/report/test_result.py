@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxrecipe.report.result import RecipeFailed, Report, Result, Status
+from jaxrecipe.report.result import RecipeFailedError, Report, Result, Status
 from tests.report import made_up
 
 
@@ -23,7 +23,7 @@ def test_ok_unless_failed_or_crashed(status: Status) -> None:
     assert report.ok is not bad
     assert len(report.failed) == int(bad)
     if bad:
-        with pytest.raises(RecipeFailed):
+        with pytest.raises(RecipeFailedError):
             report.raise_if_failed()
     else:
         report.raise_if_failed()
@@ -39,13 +39,13 @@ def test_counts_and_names() -> None:
 
 def test_message_lists_every_failure_with_finding_numbers_and_hint() -> None:
     report = made_up.report()
-    with pytest.raises(RecipeFailed) as caught:
+    with pytest.raises(RecipeFailedError) as caught:
         report.raise_if_failed()
     message = str(caught.value)
     assert "1 check failed, 1 crashed (of 7)" in message
     for result in report.failed:
         assert result.name in message
-        assert result.finding in message
+        assert result.headline in message
         assert result.hint in message
     assert "largest_leak: measured 0.6, expected 0.0" in message
     assert "look_at_batch" not in message
@@ -62,7 +62,7 @@ def test_a_crash_is_never_called_a_failure() -> None:
 
 
 def test_exception_survives_another_process() -> None:
-    error = RecipeFailed(one(Status.FAIL))
+    error = RecipeFailedError(one(Status.FAIL))
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 

@@ -34,7 +34,7 @@ def test_every_status_finding_and_hint_is_there(width: int) -> None:
     for result in made_up.results():
         line = next(line for line in text.splitlines() if f" {result.name} " in line)
         assert result.status in line
-        assert line.count(result.finding.split()[0])
+        assert line.count(result.headline.split()[0])
         if result.status is not Status.PASS and result.hint:
             assert words(result.hint) in words(text)
     assert max(cell_len(line) for line in text.splitlines()) <= width

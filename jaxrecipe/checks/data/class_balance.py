@@ -10,11 +10,11 @@ from jaxtyping import Int, PRNGKeyArray
 
 from jaxrecipe.checks.findings import Finding, concluded
 from jaxrecipe.checks.reading import Head, splits, target_chunks
-from jaxrecipe.report.result import Evidence, Histogram, Result, Status, Table
+from jaxrecipe.report.result import Evidence, Histogram, Result, Status, Table, unsorted_result
 from jaxrecipe.setup import Setup, Split
 from jaxrecipe.targets import Binary, Classes, MultiLabel
 
-_result = partial(Result, name="class_balance", stage="data")
+_result = partial(unsorted_result, name="class_balance", stage="data")
 RARE = 0.1
 """A class may be this much rarer than its even share before its absence is judged."""
 ODDS = 3.0

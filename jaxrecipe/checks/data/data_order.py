@@ -15,10 +15,10 @@ from jaxrecipe.checks.findings import Finding, concluded
 from jaxrecipe.checks.reading import chunks, rows_of
 from jaxrecipe.data.batches import epoch_order
 from jaxrecipe.data.sources import Source
-from jaxrecipe.report.result import Curve, Evidence, Matrix, Result, Status
+from jaxrecipe.report.result import Curve, Evidence, Matrix, Result, Status, unsorted_result
 from jaxrecipe.setup import Setup
 
-_result = partial(Result, name="data_order", stage="data")
+_result = partial(unsorted_result, name="data_order", stage="data")
 READ_AGAIN = 16
 """Examples that are read again, alone and in bulk."""
 ENDLESS = 2.5

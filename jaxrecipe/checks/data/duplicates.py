@@ -24,10 +24,10 @@ from jaxrecipe.checks.rows import (
     rows_of,
 )
 from jaxrecipe.data.sources import Source
-from jaxrecipe.report.result import Result, Status
+from jaxrecipe.report.result import Result, Status, unsorted_result
 from jaxrecipe.setup import Setup
 
-_result = partial(Result, name="duplicates", stage="data")
+_result = partial(unsorted_result, name="duplicates", stage="data")
 
 
 def duplicates(

@@ -13,10 +13,10 @@ from jaxrecipe.checks.odd_numbers import TRIED, codes, narrowed, scales
 from jaxrecipe.checks.ranges import Scan, scans
 from jaxrecipe.checks.reading import copes, prepared_inputs, rows_of, splits
 from jaxrecipe.data.sources import Source
-from jaxrecipe.report.result import Curve, Evidence, Result, Status, Table
+from jaxrecipe.report.result import Curve, Evidence, Result, Status, Table, unsorted_result
 from jaxrecipe.setup import Setup, Split
 
-_result = partial(Result, name="finite_inputs", stage="data")
+_result = partial(unsorted_result, name="finite_inputs", stage="data")
 ENDS = 8
 """Of the smallest and largest examples of every input so many are prepared."""
 

@@ -13,11 +13,11 @@ from jaxrecipe.checks.pairs import span
 from jaxrecipe.checks.rows import is_picture
 from jaxrecipe.checks.samples import Head, Sample, heads, sample
 from jaxrecipe.checks.simple_predictor import explained, features_of, fit, one_hot, probabilities, skill
-from jaxrecipe.report.result import Evidence, Histogram, Images, Matrix, Result, Status, Table
+from jaxrecipe.report.result import Evidence, Histogram, Images, Matrix, Result, Status, Table, unsorted_result
 from jaxrecipe.setup import Setup
 from jaxrecipe.targets import Tokens
 
-_result = partial(Result, name="label_noise", stage="data")
+_result = partial(unsorted_result, name="label_noise", stage="data")
 
 
 def label_noise(

@@ -10,11 +10,11 @@ from jaxtyping import PRNGKeyArray
 from jaxrecipe import trees
 from jaxrecipe.checks.findings import Finding, concluded
 from jaxrecipe.checks.reading import Head, all_heads, copes, rows_of, splits
-from jaxrecipe.report.result import Histogram, Result, Status, Table
+from jaxrecipe.report.result import Histogram, Result, Status, Table, unsorted_result
 from jaxrecipe.setup import Setup
 from jaxrecipe.targets import Binary, Classes, MultiLabel, Tokens, Unspecified, Values
 
-_result = partial(Result, name="labels", stage="data")
+_result = partial(unsorted_result, name="labels", stage="data")
 FEW_COLUMNS = 16
 """Values an example up to which each column is looked at alone: more are pictures or sequences."""
 MOST_CLASSES = 100

@@ -12,11 +12,11 @@ from jaxrecipe.checks.lone_features import Lone, flat, lone_features, place_name
 from jaxrecipe.checks.rows import is_integer, is_picture
 from jaxrecipe.checks.samples import Head, Sample, heads, sample
 from jaxrecipe.checks.simple_predictor import explained, features_of, fit, one_hot
-from jaxrecipe.report.result import Evidence, Matrix, Result, Status, Table
+from jaxrecipe.report.result import Evidence, Matrix, Result, Status, Table, unsorted_result
 from jaxrecipe.setup import Setup
 from jaxrecipe.targets import Tokens
 
-_result = partial(Result, name="leaked_label", stage="data")
+_result = partial(unsorted_result, name="leaked_label", stage="data")
 
 
 def leaked_label(

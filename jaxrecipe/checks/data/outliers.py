@@ -12,10 +12,10 @@ from jaxrecipe.checks.attributes import Bounds, attributes, bounds, kind_of
 from jaxrecipe.checks.findings import Finding, concluded
 from jaxrecipe.checks.reading import by_path, rows_of, splits
 from jaxrecipe.data.sources import Source
-from jaxrecipe.report.result import Evidence, Histogram, Images, Result, Status, Table
+from jaxrecipe.report.result import Evidence, Histogram, Images, Result, Status, Table, unsorted_result
 from jaxrecipe.setup import Setup, Split
 
-_result = partial(Result, name="outliers", stage="data")
+_result = partial(unsorted_result, name="outliers", stage="data")
 SHOWN = 24
 """Pictures that are shown at most."""
 LISTED = 50

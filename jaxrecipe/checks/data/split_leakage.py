@@ -20,10 +20,10 @@ from jaxrecipe.checks.rows import (
     rows_of,
 )
 from jaxrecipe.data.sources import Source
-from jaxrecipe.report.result import Evidence, Result, Status
+from jaxrecipe.report.result import Evidence, Result, Status, unsorted_result
 from jaxrecipe.setup import Setup
 
-_result = partial(Result, name="split_leakage", stage="data")
+_result = partial(unsorted_result, name="split_leakage", stage="data")
 
 
 def split_leakage(

@@ -14,10 +14,10 @@ from jaxrecipe.checks.pairs import span
 from jaxrecipe.checks.rows import is_integer, is_picture
 from jaxrecipe.checks.samples import Head, Sample, heads, sample
 from jaxrecipe.checks.simple_predictor import features_of, fit
-from jaxrecipe.report.result import Evidence, Images, Matrix, Result, Status, Table
+from jaxrecipe.report.result import Evidence, Images, Matrix, Result, Status, Table, unsorted_result
 from jaxrecipe.setup import Setup
 
-_result = partial(Result, name="split_shift", stage="data")
+_result = partial(unsorted_result, name="split_shift", stage="data")
 
 
 def split_shift(

@@ -10,10 +10,10 @@ from jaxtyping import PRNGKeyArray
 
 from jaxrecipe import trees
 from jaxrecipe.checks import half_precision as half
-from jaxrecipe.report.result import Result, Status, Table
+from jaxrecipe.report.result import Result, Status, Table, unsorted_result
 from jaxrecipe.setup import Setup
 
-_result = partial(Result, name="half_precision_updates", stage="precision")
+_result = partial(unsorted_result, name="half_precision_updates", stage="precision")
 MOST_ROWS = 40
 
 

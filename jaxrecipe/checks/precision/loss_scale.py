@@ -13,10 +13,10 @@ from jaxtyping import Float, PRNGKeyArray
 from jaxrecipe import trees
 from jaxrecipe.checks import half_precision as half
 from jaxrecipe.precision.numerics import Advice, Survey, advise, exponent_map, joined, shares, survey, worst_rows
-from jaxrecipe.report.result import Curve, Evidence, Result, Status
+from jaxrecipe.report.result import Curve, Evidence, Result, Status, unsorted_result
 from jaxrecipe.setup import Setup
 
-_result = partial(Result, name="loss_scale", stage="precision")
+_result = partial(unsorted_result, name="loss_scale", stage="precision")
 Verdict = tuple[Status, str, str]
 
 

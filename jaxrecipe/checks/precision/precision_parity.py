@@ -11,10 +11,10 @@ from jaxtyping import PRNGKeyArray
 from jaxrecipe import trees
 from jaxrecipe.checks import half_precision as half
 from jaxrecipe.precision.parity import LayerParity, parity
-from jaxrecipe.report.result import Result, Status, Table
+from jaxrecipe.report.result import Result, Status, Table, unsorted_result
 from jaxrecipe.setup import Setup
 
-_result = partial(Result, name="precision_parity", stage="precision")
+_result = partial(unsorted_result, name="precision_parity", stage="precision")
 EPSILON = {"bfloat16": 2.0**-8, "float16": 2.0**-11}
 SMALLEST = {"bfloat16": 2.0**-126, "float16": 2.0**-20}
 """Below these a number, or what it is the sum of, may have become zero."""

@@ -20,10 +20,10 @@ from jaxrecipe.checks.dependencies import (
     replaced,
     split_floating,
 )
-from jaxrecipe.report.result import Matrix, Result, Status
+from jaxrecipe.report.result import Matrix, Result, Status, unsorted_result
 from jaxrecipe.setup import Setup
 
-_result = partial(Result, name="chart_dependencies", stage="skeleton")
+_result = partial(unsorted_result, name="chart_dependencies", stage="skeleton")
 SHOWN = 16
 """Examples of the batch that the chart in the evidence shows."""
 CHANGED = 1e-4

@@ -21,10 +21,10 @@ from jaxrecipe.checks.dependencies import (
 )
 from jaxrecipe.checks.findings import Finding, concluded
 from jaxrecipe.checks.padding import Padding, padded_inputs, padded_outputs, padded_targets
-from jaxrecipe.report.result import Evidence, Images, Matrix, Result, Status, Table
+from jaxrecipe.report.result import Evidence, Images, Matrix, Result, Status, Table, unsorted_result
 from jaxrecipe.setup import Setup
 
-_result = partial(Result, name="chart_input_dependencies", stage="skeleton")
+_result = partial(unsorted_result, name="chart_input_dependencies", stage="skeleton")
 MOVES = 1e-6
 """Outputs that move by more than this share of their spread have changed."""
 

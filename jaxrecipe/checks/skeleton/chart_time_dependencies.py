@@ -18,11 +18,11 @@ from jaxrecipe.checks.dependencies import (
     precision_of,
     replaced,
 )
-from jaxrecipe.report.result import Matrix, Result, Status
+from jaxrecipe.report.result import Matrix, Result, Status, unsorted_result
 from jaxrecipe.setup import Setup
 from jaxrecipe.targets import Tokens
 
-_result = partial(Result, name="chart_time_dependencies", stage="skeleton")
+_result = partial(unsorted_result, name="chart_time_dependencies", stage="skeleton")
 OFFSETS = range(-3, 4)
 """How far apart a target and the input that it equals are looked for."""
 

@@ -12,11 +12,11 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from jaxrecipe import trees
-from jaxrecipe.report.result import Result, Status, Table
+from jaxrecipe.report.result import Result, Status, Table, unsorted_result
 from jaxrecipe.setup import Setup
 from jaxrecipe.training.checkpoints import checkpoint_writer, restore_checkpoint
 
-_result = partial(Result, name="checkpoint_round_trip", stage="skeleton")
+_result = partial(unsorted_result, name="checkpoint_round_trip", stage="skeleton")
 Save = Callable[[Any, str], None]
 Restore = Callable[[str, Any], Any]
 

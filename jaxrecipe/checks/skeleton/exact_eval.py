@@ -14,10 +14,10 @@ from jaxrecipe.checks.exact_scores import (
     in_half,
     scores,
 )
-from jaxrecipe.report.result import Result, Status, Table
+from jaxrecipe.report.result import Result, Status, Table, unsorted_result
 from jaxrecipe.setup import Setup, Split
 
-_result = partial(Result, name="exact_eval", stage="skeleton")
+_result = partial(unsorted_result, name="exact_eval", stage="skeleton")
 
 
 def exact_eval(

@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from jaxrecipe import trees
-from jaxrecipe.report.result import Result, Status, Table
+from jaxrecipe.report.result import Result, Status, Table, unsorted_result
 from jaxrecipe.setup import Setup, make_setup
 
-_result = partial(Result, name="fix_random_seed", stage="skeleton")
+_result = partial(unsorted_result, name="fix_random_seed", stage="skeleton")
 
 
 def fix_random_seed(setup: Setup, *, key: PRNGKeyArray, steps: int = 3) -> Result:

@@ -9,12 +9,12 @@ import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
 from jaxrecipe import trees
-from jaxrecipe.report.result import Result, Status, Table
+from jaxrecipe.report.result import Result, Status, Table, unsorted_result
 from jaxrecipe.setup import Setup, Split
 from jaxrecipe.targets import Binary, Classes, MultiLabel, Target, Tokens, target_leaves
 from jaxrecipe.training.intervals import Estimate, mean_interval, wilson
 
-_result = partial(Result, name="human_baseline", stage="skeleton")
+_result = partial(unsorted_result, name="human_baseline", stage="skeleton")
 BYTES = 2**27
 """Examples of one split that are read are not larger than this together."""
 WORDS = 1024

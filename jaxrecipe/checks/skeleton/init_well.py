@@ -9,11 +9,11 @@ from jaxtyping import PRNGKeyArray
 
 from jaxrecipe import trees
 from jaxrecipe.checks.constant_output import best_constant, losses_at_constant, mean_output
-from jaxrecipe.report.result import Result, Status, Table
+from jaxrecipe.report.result import Result, Status, Table, unsorted_result
 from jaxrecipe.setup import Setup
 from jaxrecipe.targets import Binary, Classes, Tokens
 
-_result = partial(Result, name="init_well", stage="skeleton")
+_result = partial(unsorted_result, name="init_well", stage="skeleton")
 MOST_ROWS = 200
 
 

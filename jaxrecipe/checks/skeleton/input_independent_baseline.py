@@ -12,10 +12,10 @@ from jaxtyping import PRNGKeyArray
 from jaxrecipe import trees
 from jaxrecipe.checks.constant_output import best_constant, losses_at_constant
 from jaxrecipe.checks.stopwatch import Stopwatch
-from jaxrecipe.report.result import Curve, Result, Status
+from jaxrecipe.report.result import Curve, Result, Status, unsorted_result
 from jaxrecipe.setup import Setup
 
-_result = partial(Result, name="input_independent_baseline", stage="skeleton")
+_result = partial(unsorted_result, name="input_independent_baseline", stage="skeleton")
 
 
 def input_independent_baseline(

@@ -14,11 +14,11 @@ from jaxrecipe.checks.constant_output import (
     losses_at_constant,
     wants_probabilities,
 )
-from jaxrecipe.report.result import Histogram, Result, Status
+from jaxrecipe.report.result import Histogram, Result, Status, unsorted_result
 from jaxrecipe.setup import Setup
 from jaxrecipe.targets import Classes, Tokens, Values
 
-_result = partial(Result, name="loss_at_init", stage="skeleton")
+_result = partial(unsorted_result, name="loss_at_init", stage="skeleton")
 
 
 def loss_at_init(

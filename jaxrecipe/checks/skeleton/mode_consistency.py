@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from jaxrecipe import trees
-from jaxrecipe.report.result import Result, Status, Table
+from jaxrecipe.report.result import Result, Status, Table, unsorted_result
 from jaxrecipe.setup import Setup
 
-_result = partial(Result, name="mode_consistency", stage="skeleton")
+_result = partial(unsorted_result, name="mode_consistency", stage="skeleton")
 Finding = tuple[Status, str, str]
 
 

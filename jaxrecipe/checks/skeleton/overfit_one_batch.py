@@ -9,10 +9,10 @@ from jaxtyping import PRNGKeyArray
 
 from jaxrecipe.checks.by_heart import Run, learn
 from jaxrecipe.checks.stalled import DIVERGED, LOW_BUT_WRONG, QUANTITY, TWICE_IN_LOSS, cause, confined_loss
-from jaxrecipe.report.result import Curve, Result, Status, Table
+from jaxrecipe.report.result import Curve, Result, Status, Table, unsorted_result
 from jaxrecipe.setup import Setup
 
-_result = partial(Result, name="overfit_one_batch", stage="skeleton")
+_result = partial(unsorted_result, name="overfit_one_batch", stage="skeleton")
 
 
 def overfit_one_batch(

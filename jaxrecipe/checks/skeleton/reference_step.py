@@ -11,10 +11,10 @@ from jaxrecipe import trees
 from jaxrecipe.checks.plain_steps import by_leaf, compare, frozen
 from jaxrecipe.checks.step_faults import Context, Verdict, by_a_rule, explained
 from jaxrecipe.checks.traced_steps import Trace, vector, watch
-from jaxrecipe.report.result import Curve, Result, Status, Table
+from jaxrecipe.report.result import Curve, Result, Status, Table, unsorted_result
 from jaxrecipe.setup import Setup
 
-_result = partial(Result, name="reference_step", stage="skeleton")
+_result = partial(unsorted_result, name="reference_step", stage="skeleton")
 
 
 def reference_step(

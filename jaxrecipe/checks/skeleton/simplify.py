@@ -14,10 +14,10 @@ from jaxrecipe.checks.clocks import clocks, rates, with_clocks
 from jaxrecipe.checks.exact_scores import as_if_augmented, evaluation_under_test, lightly_trained, scores
 from jaxrecipe.checks.traced_steps import alike, like_params, vector
 from jaxrecipe.data.batches import steps_per_epoch
-from jaxrecipe.report.result import Curve, Result, Status, Table
+from jaxrecipe.report.result import Curve, Result, Status, Table, unsorted_result
 from jaxrecipe.setup import Setup, Split
 
-_result = partial(Result, name="simplify", stage="skeleton")
+_result = partial(unsorted_result, name="simplify", stage="skeleton")
 
 
 def simplify(

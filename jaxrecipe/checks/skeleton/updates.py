@@ -11,10 +11,10 @@ from jaxtyping import PRNGKeyArray
 
 from jaxrecipe import trees
 from jaxrecipe.checks.constant_output import is_flat
-from jaxrecipe.report.result import Result, Status, Table
+from jaxrecipe.report.result import Result, Status, Table, unsorted_result
 from jaxrecipe.setup import Setup
 
-_result = partial(Result, name="updates", stage="skeleton")
+_result = partial(unsorted_result, name="updates", stage="skeleton")
 
 
 def updates(

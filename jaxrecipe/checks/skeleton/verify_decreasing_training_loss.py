@@ -13,10 +13,10 @@ from jaxrecipe import trees
 from jaxrecipe.checks.dependencies import awake, flat_outputs, on_host, precision_of
 from jaxrecipe.checks.layers import Joint, joints
 from jaxrecipe.checks.linear_rival import linear_rival
-from jaxrecipe.report.result import Curve, Evidence, Result, Status, Table
+from jaxrecipe.report.result import Curve, Evidence, Result, Status, Table, unsorted_result
 from jaxrecipe.setup import Setup, with_model
 
-_result = partial(Result, name="verify_decreasing_training_loss", stage="skeleton")
+_result = partial(unsorted_result, name="verify_decreasing_training_loss", stage="skeleton")
 
 
 def verify_decreasing_training_loss(

@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from jaxrecipe import trees
-from jaxrecipe.report.result import Evidence, Histogram, Images, Result, Status, Table
+from jaxrecipe.report.result import Evidence, Histogram, Images, Result, Status, Table, unsorted_result
 from jaxrecipe.setup import Setup
 
-_result = partial(Result, name="visualize_just_before_the_net", stage="skeleton")
+_result = partial(unsorted_result, name="visualize_just_before_the_net", stage="skeleton")
 SHOWN = 16
 
 

@@ -11,10 +11,10 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxrecipe import trees
-from jaxrecipe.report.result import Curve, Result, Status
+from jaxrecipe.report.result import Curve, Result, Status, unsorted_result
 from jaxrecipe.setup import Setup
 
-_result = partial(Result, name="visualize_prediction_dynamics", stage="skeleton")
+_result = partial(unsorted_result, name="visualize_prediction_dynamics", stage="skeleton")
 FAR = 10.0
 """A loss that grows this many times within the steps, where shorter steps would have lowered it, is no accident."""
 FARTHER = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)

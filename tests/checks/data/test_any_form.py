@@ -125,7 +125,7 @@ CASES += [(*pair, how, size) for pair in FEW for how, size in (("items", N), ("a
 def test_no_form_of_data_crashes_a_check(run: Run, inputs: str, targets: str, how: str, size: int) -> None:
     task = made(INPUTS[inputs], *TARGETS[targets], how, size)
     results = tuple(run(check, task) for check in CHECKS)
-    crashed = [(result.name, result.finding) for result in results if result.status is Status.CRASHED]
+    crashed = [(result.name, result.headline) for result in results if result.status is Status.CRASHED]
     assert not crashed
     report = Report(task=task.name, results=results)
     assert len(Report.from_json(report.to_json()).results) == len(CHECKS)

@@ -48,7 +48,7 @@ MASKS = np.repeat(np.random.default_rng(1).random((500, 8, 8)) < 0.5, 1, axis=0)
 @pytest.mark.parametrize("name", HEALTHY)
 def test_healthy_balance_passes(run: Run, name: str, seed: int) -> None:
     result = run(class_balance, HEALTHY[name](seed))
-    assert result.status in (Status.PASS, Status.SKIP), result.finding
+    assert result.status in (Status.PASS, Status.SKIP), result.headline
     assert result.status is Status.PASS or name not in COUNTED
 
 
@@ -66,7 +66,7 @@ def test_healthy_balance_passes(run: Run, name: str, seed: int) -> None:
 )
 def test_what_chance_explains_passes(run: Run, task: Task) -> None:
     result = run(class_balance, task)
-    assert result.status is Status.PASS, result.finding
+    assert result.status is Status.PASS, result.headline
 
 
 BROKEN: dict[str, tuple[Task, Status, str]] = {
@@ -92,7 +92,7 @@ BROKEN: dict[str, tuple[Task, Status, str]] = {
 def test_what_chance_does_not_explain_is_named(run: Run, name: str) -> None:
     task, status, hint = BROKEN[name]
     result = run(class_balance, task)
-    assert result.status is status, (result.finding, result.hint)
+    assert result.status is status, (result.headline, result.hint)
     assert hint in result.hint
 
 
@@ -126,7 +126,7 @@ def test_a_head_is_named_and_labels_are_counted_after_preparation(run: Run) -> N
 
     result = run(class_balance, task.replace(prepare=merged))
     assert result.status is Status.FAIL
-    assert result.finding.startswith("digit: 1 of 10 declared classes never occur in 1438 training examples: 4.")
+    assert result.headline.startswith("digit: 1 of 10 declared classes never occur in 1438 training examples: 4.")
     assert result.measured["digit: classes in the training data"] == 9
 
 

@@ -97,13 +97,13 @@ HANDED_OUT: dict[str, Task] = {
 @pytest.mark.parametrize("name", HEALTHY)
 def test_healthy_set_ups_pass(run: Run, name: str, seed: int) -> None:
     result = run(data_order, HEALTHY[name](seed))
-    assert result.status is Status.PASS, result.finding
+    assert result.status is Status.PASS, result.headline
 
 
 @pytest.mark.parametrize("name", HANDED_OUT)
 def test_what_good_loaders_hand_out_passes(run: Run, name: str) -> None:
     result = run(data_order, HANDED_OUT[name])
-    assert result.status is Status.PASS, result.finding
+    assert result.status is Status.PASS, result.headline
     assert not result.hint
 
 
@@ -197,14 +197,14 @@ BROKEN: dict[str, tuple[Task, Status, str]] = {
 def test_bad_loaders_are_named(run: Run, name: str) -> None:
     task, status, hint = BROKEN[name]
     result = run(data_order, task)
-    assert result.status is status, (result.finding, result.hint)
+    assert result.status is status, (result.headline, result.hint)
     assert hint in result.hint
 
 
 def test_data_stored_sorted_are_a_note_where_the_library_shuffles(run: Run) -> None:
     result = run(data_order, sorted_task(DIGITS))
     assert result.status is Status.PASS
-    assert "stored sorted by labels; the library's loop draws another order" in result.finding
+    assert "stored sorted by labels; the library's loop draws another order" in result.headline
 
 
 def test_data_stored_sorted_are_a_warning_where_the_loop_is_not_shown(run: Run) -> None:
@@ -214,7 +214,7 @@ def test_data_stored_sorted_are_a_warning_where_the_loop_is_not_shown(run: Run) 
     assert "Loop(batches=...)" in result.hint
     result = run(data_order, hand_loop(DIGITS))
     assert result.status is Status.PASS
-    assert "Loop(batches=...)" in result.finding
+    assert "Loop(batches=...)" in result.headline
 
 
 class Items:

@@ -62,7 +62,7 @@ def test_healthy_data_pass(run: Run, make: Callable[[int], Task]) -> None:
 )
 def test_copies_are_found_and_named(run: Run, task: Callable[[], Task], status: Status, words: str) -> None:
     result = run(duplicates, task())
-    assert result.status is status, result.finding
+    assert result.status is status, result.headline
     assert words in result.hint
 
 
@@ -72,9 +72,9 @@ def test_labels_that_disagree_more_than_chance_fail_even_where_equal_rows_are_na
     x = np.repeat(rng.integers(0, 50, size=(250, 4)), 2, axis=0)
     task = multi_label_task().replace(test=None, target=Binary())
     noisy = run(duplicates, task.replace(train=(x, rng.integers(0, 2, size=500))))
-    assert noisy.status is Status.PASS, noisy.finding
+    assert noisy.status is Status.PASS, noisy.headline
     opposite = run(duplicates, task.replace(train=(x, np.tile([0, 1], 250))))
-    assert opposite.status is Status.FAIL, opposite.finding
+    assert opposite.status is Status.FAIL, opposite.headline
     assert opposite.measured["train: disagreement of copies"] == 1.0
     assert "conflicting labels" in opposite.hint
 

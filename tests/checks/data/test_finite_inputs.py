@@ -51,7 +51,7 @@ COUNTS = (RNG.random((400, 50)) < 0.02).astype(np.float32) * (np.arange(50) > 5)
 @pytest.mark.parametrize("name", HEALTHY)
 def test_healthy_inputs_pass(run: Run, name: str, seed: int) -> None:
     result = run(finite_inputs, HEALTHY[name](seed))
-    assert result.status is Status.PASS, result.finding
+    assert result.status is Status.PASS, result.headline
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_inputs_as_people_have_them_pass(run: Run, task: Task) -> None:
         apply = lambda p, s, x, *, train, key: (linear(p["hidden"], jnp.pad(x["x"], ((0, 0), (0, 58))))[:, :1], s)  # noqa: E731
         task = task.replace(model=Model(base.init, apply))
     result = run(finite_inputs, task)
-    assert result.status is Status.PASS, result.finding
+    assert result.status is Status.PASS, result.headline
 
 
 MIXED = np.where(HALF[:, None, None, None], FLOATS / 16, FLOATS)
@@ -138,7 +138,7 @@ BROKEN: dict[str, tuple[Task, Status, str]] = {
 def test_inputs_that_are_wrong_are_named(run: Run, name: str) -> None:
     task, status, hint = BROKEN[name]
     result = run(finite_inputs, task)
-    assert result.status is status, (result.finding, result.hint)
+    assert result.status is status, (result.headline, result.hint)
     assert hint.lower() in result.hint.lower()
 
 
@@ -156,7 +156,7 @@ REPAIRED: dict[str, Task] = {
 @pytest.mark.parametrize("name", REPAIRED)
 def test_what_preparation_repairs_is_no_finding(run: Run, name: str) -> None:
     result = run(finite_inputs, REPAIRED[name])
-    assert result.status is Status.PASS, result.finding
+    assert result.status is Status.PASS, result.headline
 
 
 def test_what_the_model_masks_is_no_finding(run: Run) -> None:
@@ -168,7 +168,7 @@ def test_what_the_model_masks_is_no_finding(run: Run) -> None:
 
     result = run(finite_inputs, task.replace(model=Model(model.init, apply)))
     assert result.status is Status.PASS
-    assert "200 examples are stored with NaN" in result.finding
+    assert "200 examples are stored with NaN" in result.headline
 
 
 def test_every_example_of_data_that_are_no_arrays_is_read(run: Run) -> None:
@@ -176,7 +176,7 @@ def test_every_example_of_data_that_are_no_arrays_is_read(run: Run) -> None:
     items[133] = (np.full(6, np.nan, np.float32), np.float32([0.5]))
     result = run(finite_inputs, given(TABLE).replace(train=items))
     assert result.status is Status.FAIL
-    assert "1 of 400 examples hold NaN or infinity, first example 133" in result.finding
+    assert "1 of 400 examples hold NaN or infinity, first example 133" in result.headline
 
 
 def test_the_test_split_is_read_too(run: Run) -> None:
@@ -184,7 +184,7 @@ def test_the_test_split_is_read_too(run: Run) -> None:
     x, y = task.test
     result = run(finite_inputs, task.replace(test=(np.where(np.arange(len(x))[:, None] == 3, np.nan, x), y)))
     assert result.status is Status.FAIL
-    assert result.finding.startswith("test, inputs: 1 of 100")
+    assert result.headline.startswith("test, inputs: 1 of 100")
 
 
 def test_the_table_says_what_a_loop_finds(run: Run) -> None:
@@ -225,7 +225,7 @@ TOKENS = RNG.integers(0, 12, size=(300, 8)).astype(np.int32)
 )
 def test_ids_that_the_embedding_does_not_have_are_found(run: Run, task: Task, found: bool) -> None:
     result = run(finite_inputs, task)
-    assert (result.status is Status.FAIL) is found, result.finding
+    assert (result.status is Status.FAIL) is found, result.headline
     assert ("enlarge the embedding" in result.hint) is found
 
 
@@ -253,7 +253,7 @@ def convolved(x: np.ndarray, kernel: tuple[int, ...], numbers: tuple[str, str, s
 )
 def test_channels_first_is_told_only_where_the_model_reads_channels_last(run: Run, task: Task, found: bool) -> None:
     result = run(finite_inputs, task)
-    assert (result.status is Status.WARN) is found, result.finding
+    assert (result.status is Status.WARN) is found, result.headline
     assert ("moveaxis" in result.hint) is found
 
 

@@ -76,7 +76,7 @@ PASSING += [lambda seed: noisy(digits_task(seed), 0.02, test_too=True)]
 @pytest.mark.parametrize("make", PASSING)
 def test_clean_and_hard_tasks_raise_no_alarm(run: Run, make: Callable[[int], Task], seed: int) -> None:
     result = run(label_noise, make(seed))
-    assert result.status in (Status.PASS, Status.SKIP), f"{result.finding} {result.measured}"
+    assert result.status in (Status.PASS, Status.SKIP), f"{result.headline} {result.measured}"
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_clean_and_hard_tasks_raise_no_alarm(run: Run, make: Callable[[int], Tas
 )
 def test_noise_is_found_and_named(run: Run, make: Callable[[], Task], status: Status, words: str) -> None:
     result = run(label_noise, make())
-    assert result.status is status, f"{result.finding} {result.measured}"
+    assert result.status is status, f"{result.headline} {result.measured}"
     assert words in result.hint
 
 

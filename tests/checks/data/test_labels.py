@@ -38,7 +38,7 @@ HALF_EMPTY = MASKS * (np.arange(300) % 2)[:, None, None].astype(np.int32)
 @pytest.mark.parametrize("name", HEALTHY)
 def test_healthy_labels_pass(run: Run, name: str, seed: int) -> None:
     result = run(labels, HEALTHY[name](seed))
-    assert result.status is (Status.SKIP if name == "contrastive" else Status.PASS), result.finding
+    assert result.status is (Status.SKIP if name == "contrastive" else Status.PASS), result.headline
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_healthy_labels_pass(run: Run, name: str, seed: int) -> None:
 )
 def test_labels_as_people_have_them_pass(run: Run, task: Task) -> None:
     result = run(labels, task)
-    assert result.status is Status.PASS, result.finding
+    assert result.status is Status.PASS, result.headline
     assert not result.hint
 
 
@@ -118,7 +118,7 @@ BROKEN: dict[str, tuple[Task, Status, str]] = {
 def test_labels_that_are_wrong_are_named(run: Run, name: str) -> None:
     task, status, hint = BROKEN[name]
     result = run(labels, task)
-    assert result.status is status, (result.finding, result.hint)
+    assert result.status is status, (result.headline, result.hint)
     assert hint in result.hint
 
 
@@ -127,7 +127,7 @@ def test_a_head_is_named(run: Run) -> None:
     x, y = task.train
     result = run(labels, task.replace(train=(x, {**y, "digit": y["digit"] * 0})))
     assert result.status is Status.FAIL
-    assert result.finding.startswith("train, digit: all 1438 examples")
+    assert result.headline.startswith("train, digit: all 1438 examples")
 
 
 def test_the_test_split_is_read_too(run: Run) -> None:
@@ -135,7 +135,7 @@ def test_the_test_split_is_read_too(run: Run) -> None:
     x, y = task.test
     result = run(labels, task.replace(test=(x, np.full_like(y, 3))))
     assert result.status is Status.FAIL
-    assert result.finding.startswith("test: all 359 examples have the same label, 3")
+    assert result.headline.startswith("test: all 359 examples have the same label, 3")
 
 
 def test_every_label_of_data_that_are_no_arrays_is_read(run: Run) -> None:
@@ -143,8 +143,8 @@ def test_every_label_of_data_that_are_no_arrays_is_read(run: Run) -> None:
     items[133] = (X[133], np.int32(7))
     result = run(labels, labelled(CLASS, Classes(5)).replace(train=items))
     assert result.status is Status.FAIL
-    assert "1 of 300 labels are out of range" in result.finding
-    assert "row 133" in result.finding
+    assert "1 of 300 labels are out of range" in result.headline
+    assert "row 133" in result.headline
 
 
 def test_missing_values_that_the_loss_masks_are_fine(run: Run) -> None:
@@ -159,7 +159,7 @@ def test_missing_values_that_the_loss_masks_are_fine(run: Run) -> None:
     assert run(labels, task.replace(loss=masked)).status is Status.PASS
     result = run(labels, task.replace(loss=lambda outputs, values: jnp.square(outputs - values).mean(axis=1)))
     assert result.status is Status.FAIL
-    assert "72 of 500 targets are not finite, first in example 0" in result.finding
+    assert "72 of 500 targets are not finite, first in example 0" in result.headline
     assert "NaN" in result.hint
 
 
@@ -171,5 +171,5 @@ def test_a_threshold_can_be_moved(run: Run) -> None:
 def test_several_findings_are_all_in_the_report(run: Run) -> None:
     task = labelled(padded(SHORT * (SHORT > 9)), Tokens(20, pad=0))
     result = run(labels, task, padding_warn=0.3)
-    assert result.finding.endswith("1 more in the report.")
+    assert result.headline.endswith("1 more in the report.")
     assert len(result.evidence[0].rows) == 2  # type: ignore[union-attr]

@@ -112,7 +112,7 @@ def threshold_masks(seed: int = 0) -> Task:
 @pytest.mark.parametrize("make", [*HEALTHY.values(), lambda seed: blobs()])
 def test_healthy_inputs_give_nothing_away(run: Run, make: Callable[[int], Task]) -> None:
     result = run(leaked_label, make(0))
-    assert result.status in (Status.PASS, Status.SKIP), result.finding
+    assert result.status in (Status.PASS, Status.SKIP), result.headline
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_healthy_inputs_give_nothing_away(run: Run, make: Callable[[int], Task])
 )
 def test_what_the_label_follows_from_is_no_failure(run: Run, make: Callable[[], Task]) -> None:
     result = run(leaked_label, make())
-    assert result.status in (Status.PASS, Status.WARN), result.finding
+    assert result.status in (Status.PASS, Status.WARN), result.headline
 
 
 @pytest.mark.parametrize(
@@ -142,20 +142,20 @@ def test_what_the_label_follows_from_is_no_failure(run: Run, make: Callable[[], 
 )
 def test_leaks_fail_and_are_named(run: Run, make: Callable[[], Task], words: str) -> None:
     result = run(leaked_label, make())
-    assert result.status is Status.FAIL, f"{result.finding} {result.measured}"
+    assert result.status is Status.FAIL, f"{result.headline} {result.measured}"
     assert words in result.hint
 
 
 def test_the_number_is_named_and_mapped(run: Run) -> None:
     result = run(leaked_label, pixel(lambda y: y))
-    assert result.finding.startswith("inputs[0, 0, 0] alone is wrong in 0.00%")
+    assert result.headline.startswith("inputs[0, 0, 0] alone is wrong in 0.00%")
     table = next(e for e in result.evidence if isinstance(e, Table))
     assert table.rows[0][0] == "inputs[0, 0, 0]"
     heat = next(e for e in result.evidence if isinstance(e, Matrix))
     assert heat.values.shape == (8, 8)
     assert heat.values[0, 0] == pytest.approx(1.0)
     assert heat.values.ravel()[1:].max() < 0.9
-    assert "index" in run(leaked_label, both(digits_task(prepare=None), as_leaf)).finding
+    assert "index" in run(leaked_label, both(digits_task(prepare=None), as_leaf)).headline
 
 
 def test_the_share_between_labels_is_that_of_a_loop() -> None:

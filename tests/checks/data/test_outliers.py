@@ -54,7 +54,7 @@ SEGMENTED = digits_task(
 @pytest.mark.parametrize("name", HEALTHY)
 def test_healthy_data_pass(run: Run, name: str, seed: int) -> None:
     result = run(outliers, HEALTHY[name](seed))
-    assert result.status is Status.PASS, result.finding
+    assert result.status is Status.PASS, result.headline
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_healthy_data_pass(run: Run, name: str, seed: int) -> None:
 )
 def test_data_as_people_have_them_pass(run: Run, task: Task) -> None:
     result = run(outliers, task.replace(test=None))
-    assert result.status is Status.PASS, result.finding
+    assert result.status is Status.PASS, result.headline
 
 
 def first_value(x: np.ndarray) -> np.ndarray:
@@ -132,10 +132,10 @@ BROKEN: dict[str, tuple[Task, list[int], str, str]] = {
 def test_what_stands_apart_is_found_and_named(run: Run, name: str) -> None:
     task, rows, attribute, hint = BROKEN[name]
     result = run(outliers, task.replace(test=None))
-    assert result.status is Status.WARN, result.finding
+    assert result.status is Status.WARN, result.headline
     table = next(e for e in result.evidence if isinstance(e, Table) and e.title == "The most extreme examples")
     assert table.rows[0][1] in rows
-    told = [(result.finding, result.hint)]
+    told = [(result.headline, result.hint)]
     if isinstance(result.evidence[0], Table) and result.evidence[0].title == "Everything found":
         told = [(str(row[1]), str(row[2])) for row in result.evidence[0].rows]
     assert any(attribute in text and hint in advice for text, advice in told), told
@@ -162,7 +162,7 @@ def test_thresholds_can_be_moved(run: Run) -> None:
     assert run(outliers, digits_task(), chance=0.9).status is Status.WARN
     black = changed(digits_task(), [7, 900], lambda x: x * 0).replace(test=None)
     far = run(outliers, black, chance=1e-60, blank_warn=0.01)
-    assert "one colour" not in far.finding
+    assert "one colour" not in far.headline
 
 
 # The attributes themselves, against loops.

@@ -67,7 +67,7 @@ HEALTHY_SPLITS = [
 @pytest.mark.parametrize("make", HEALTHY_SPLITS)
 def test_healthy_splits_pass(run: Run, make: Callable[[int], Task]) -> None:
     result = run(split_leakage, make(0))
-    assert result.status is Status.PASS, result.finding
+    assert result.status is Status.PASS, result.headline
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_healthy_splits_pass(run: Run, make: Callable[[int], Task]) -> None:
 )
 def test_leaks_fail_and_are_named(run: Run, make: Callable[[], Task], words: str) -> None:
     result = run(split_leakage, make())
-    assert result.status is Status.FAIL, result.finding
+    assert result.status is Status.FAIL, result.headline
     assert words in result.hint
 
 
@@ -111,4 +111,4 @@ def test_the_pairs_are_shown(run: Run) -> None:
 def test_without_test_data_it_is_skipped_with_the_way_to_get_it(run: Run) -> None:
     result = run(split_leakage, digits_task(test=None))
     assert result.status is Status.SKIP
-    assert "Task(test=...)" in result.finding
+    assert "Task(test=...)" in result.headline

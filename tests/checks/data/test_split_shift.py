@@ -85,13 +85,13 @@ PASSING += [lambda seed: hard_labels()]
 @pytest.mark.parametrize("make", PASSING)
 def test_random_splits_pass(run: Run, make: Callable[[int], Task]) -> None:
     result = run(split_shift, make(0))
-    assert result.status is Status.PASS, f"{result.finding} {result.measured}"
+    assert result.status is Status.PASS, f"{result.headline} {result.measured}"
 
 
 @pytest.mark.parametrize("make", [drifting, other_classes])
 def test_natural_shifts_are_no_failures(run: Run, make: Callable[[], Task]) -> None:
     result = run(split_shift, make())
-    assert result.status in (Status.PASS, Status.WARN), result.finding
+    assert result.status in (Status.PASS, Status.WARN), result.headline
 
 
 def scaled_already(x: np.ndarray) -> np.ndarray:
@@ -161,25 +161,25 @@ SHIFTED = [
 @pytest.mark.parametrize(("make", "words"), [case[1:] for case in SHIFTED], ids=[case[0] for case in SHIFTED])
 def test_shifted_splits_fail_and_are_named(run: Run, make: Callable[[], Task], words: str) -> None:
     result = run(split_shift, make())
-    assert result.status is Status.FAIL, f"{result.finding} {result.measured}"
-    assert words in result.hint, f"{result.finding} {result.hint}"
+    assert result.status is Status.FAIL, f"{result.headline} {result.measured}"
+    assert words in result.hint, f"{result.headline} {result.hint}"
 
 
 def test_the_shift_of_the_labels_is_named(run: Run) -> None:
     result = run(split_shift, split_changed(digits_task(), targets=lambda y: (y + 1) % 10))
-    assert "0→1, 1→2" in result.finding
-    assert "shifted by 1" in result.finding
+    assert "0→1, 1→2" in result.headline
+    assert "shifted by 1" in result.headline
     matrix = next(e for e in result.evidence if isinstance(e, Matrix))
     assert np.trace(np.roll(matrix.values, -1, axis=1)) > 0.9 * matrix.values.sum()
 
 
 def test_two_swapped_labels_are_named(run: Run) -> None:
-    assert "3→5, 5→3." in run(split_shift, split_changed(digits_task(), targets=swap_two)).finding
+    assert "3→5, 5→3." in run(split_shift, split_changed(digits_task(), targets=swap_two)).headline
 
 
 def test_reversed_channels_are_named(run: Run) -> None:
     result = run(split_shift, split_changed(colours(), lambda x: x[..., ::-1]))
-    assert "with channels reversed" in result.finding
+    assert "with channels reversed" in result.headline
 
 
 def test_what_prepare_mends_is_no_shift(run: Run) -> None:
@@ -220,7 +220,7 @@ def test_several_heads_and_undeclared_targets(run: Run) -> None:
     broken = task.replace(test=(x, {**y, "digit": (y["digit"] + 1) % 10}))
     result = run(split_shift, broken)
     assert result.status is Status.FAIL
-    assert result.finding.startswith("digit: ")
+    assert result.headline.startswith("digit: ")
     undeclared = run(split_shift, HEALTHY["contrastive"](0))
     assert undeclared.status is Status.PASS
 
@@ -232,15 +232,15 @@ def test_segmentation(run: Run) -> None:
     task = digits_task(target=Classes(3)).replace(train=(x, masks[0]), test=(x_test, masks[1]))
     assert run(split_shift, task).status is Status.PASS
     result = run(split_shift, task.replace(test=(x_test, (masks[1] + 1) % 3)))
-    assert result.status is Status.FAIL, result.finding
+    assert result.status is Status.FAIL, result.headline
     assert "label map" in result.hint
 
 
 def test_skips(run: Run) -> None:
-    assert "Task(test=...)" in run(split_shift, digits_task(test=None)).finding
+    assert "Task(test=...)" in run(split_shift, digits_task(test=None)).headline
     tiny = run(split_shift, split_changed(digits_task(), lambda x: x[:5], lambda y: y[:5]))
     assert tiny.status is Status.SKIP
-    assert "fewer than 20" in tiny.finding
+    assert "fewer than 20" in tiny.headline
 
 
 def test_values_declared_for_dense_targets_are_left_alone(run: Run) -> None:

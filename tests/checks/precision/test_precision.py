@@ -72,7 +72,7 @@ KEPT: list[Case] = [
 
 
 def told(result: Result) -> str:
-    return f"{result.finding} {result.hint}"
+    return f"{result.headline} {result.hint}"
 
 
 @pytest.mark.parametrize(("make", "status", "words"), PARITY, ids=range(len(PARITY)))

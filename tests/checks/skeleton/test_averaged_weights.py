@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments.faults.own_loop import with_own_loop
-from jaxrecipe.checks.skeleton import mode_consistency
+from jaxrecipe.checks.skeleton.mode_consistency import mode_consistency
 from jaxrecipe.report.result import Result, Status
 from jaxrecipe.task import Task
 from tests.zoo.healthy import batch_norm_task
@@ -49,5 +49,5 @@ def test_what_is_out_of_date_is_named(run: Callable[..., Result]) -> None:
     for name, word in (("params", "the parameters"), ("stats", "the model state")):
         result = run(mode_consistency, kept_from_the_start(name))
         assert result.status is Status.FAIL
-        assert word in result.finding
+        assert word in result.headline
         assert "copy made earlier" in result.hint

@@ -46,7 +46,7 @@ def test_the_status_and_what_is_lost(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     result = run(checkpoint_round_trip, make())
-    assert result.status is status, f"{result.finding} {result.hint} {result.evidence}"
-    assert told in f"{result.finding} {result.hint}"
+    assert result.status is status, f"{result.headline} {result.hint} {result.evidence}"
+    assert told in f"{result.headline} {result.hint}"
     assert bool(result.hint) == (status is not P)
     assert not list(tmp_path.iterdir()), "the directory is removed"

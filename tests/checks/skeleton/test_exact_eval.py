@@ -61,8 +61,8 @@ def test_the_status_and_the_named_cause(
     run: Callable[..., Result], make: Callable[[], Task], status: Status, told: str
 ) -> None:
     result = run(exact_eval, make(), large=20_000 if "half" in told else 1000)
-    assert result.status is status, f"{result.finding} {result.hint} {result.evidence}"
-    assert told in f"{result.finding} {result.hint}"
+    assert result.status is status, f"{result.headline} {result.hint} {result.evidence}"
+    assert told in f"{result.headline} {result.hint}"
     assert bool(result.hint) == (status is not P)
 
 

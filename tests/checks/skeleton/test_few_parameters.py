@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxrecipe.checks.skeleton import input_independent_baseline, loss_at_init, overfit_one_batch
+from jaxrecipe.checks.skeleton.input_independent_baseline import input_independent_baseline
+from jaxrecipe.checks.skeleton.loss_at_init import loss_at_init
+from jaxrecipe.checks.skeleton.overfit_one_batch import overfit_one_batch
 from jaxrecipe.report.result import Result, Status
 from jaxrecipe.targets import Values
 from jaxrecipe.task import Model, Task
@@ -58,7 +60,7 @@ def test_a_start_that_happens_to_be_right_is_no_leak(run: Callable[..., Result])
 def test_too_little_time_decides_nothing(run: Callable[..., Result]) -> None:
     result = run(input_independent_baseline, digits_task(), seconds=0.0)
     assert result.status is Status.WARN
-    assert "decides nothing" in result.finding
+    assert "decides nothing" in result.headline
 
 
 def test_a_faint_signal_that_is_soon_learnt_by_heart_is_no_failure(run: Callable[..., Result]) -> None:
@@ -68,4 +70,4 @@ def test_a_faint_signal_that_is_soon_learnt_by_heart_is_no_failure(run: Callable
     y = (0.5 * x[:, :1] + rng.normal(size=(700, 1))).astype(np.float32)
     task = regression_task().replace(train=(x[:150], y[:150]), test=(x[150:], y[150:]))
     result = run(input_independent_baseline, task)
-    assert result.status in (Status.PASS, Status.WARN), f"{result.finding} {result.hint}"
+    assert result.status in (Status.PASS, Status.WARN), f"{result.headline} {result.hint}"

@@ -5,14 +5,12 @@ from collections.abc import Callable
 
 import pytest
 
-from jaxrecipe.checks.skeleton import (
-    chart_dependencies,
-    fix_random_seed,
-    init_well,
-    input_independent_baseline,
-    loss_at_init,
-    overfit_one_batch,
-)
+from jaxrecipe.checks.skeleton.chart_dependencies import chart_dependencies
+from jaxrecipe.checks.skeleton.fix_random_seed import fix_random_seed
+from jaxrecipe.checks.skeleton.init_well import init_well
+from jaxrecipe.checks.skeleton.input_independent_baseline import input_independent_baseline
+from jaxrecipe.checks.skeleton.loss_at_init import loss_at_init
+from jaxrecipe.checks.skeleton.overfit_one_batch import overfit_one_batch
 from jaxrecipe.checks.stalled import UNKNOWN, Cause
 from jaxrecipe.report.result import Result, Status
 from jaxrecipe.task import Task
@@ -65,7 +63,7 @@ def test_broken_set_up_is_found_and_named(
     run: Callable[..., Result], check: Callable[..., Result], make: Callable[[], Task], status: Status, hint: str
 ) -> None:
     result = run(check, make())
-    assert result.status is status, f"{result.finding} {result.measured}"
+    assert result.status is status, f"{result.headline} {result.measured}"
     assert hint in result.hint, result.hint
 
 
@@ -99,4 +97,4 @@ def test_a_run_that_stalls_just_short_of_the_lowest_loss_for_no_known_reason_is_
     assert run(overfit_one_batch, broken.softmax_in_model()).status is Status.FAIL
     result = run(overfit_one_batch, broken.softmax_in_model(), nearly=0.1)
     assert result.status is Status.WARN
-    assert "of the gap closed" in result.finding
+    assert "of the gap closed" in result.headline

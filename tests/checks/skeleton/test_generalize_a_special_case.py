@@ -166,7 +166,7 @@ CASES = {
 def test_the_status_and_the_named_cause(run: Callable[..., Result], case: str) -> None:
     make, status, hint = CASES[case]
     result = run(generalize_a_special_case, make())
-    assert result.status is status, f"{result.finding} {result.measured}"
+    assert result.status is status, f"{result.headline} {result.measured}"
     assert hint in result.hint
 
 

@@ -53,8 +53,8 @@ def test_the_status_and_what_is_said(
     run: Callable[..., Result], make: Callable[[], Task], human: float | None, status: Status, told: str
 ) -> None:
     result = run(human_baseline, make().replace(human=human))
-    assert result.status is status, f"{result.finding} {result.hint}"
-    assert told in f"{result.finding} {result.hint}"
+    assert result.status is status, f"{result.headline} {result.hint}"
+    assert told in f"{result.headline} {result.hint}"
     assert bool(result.hint) == (status is not P)
 
 

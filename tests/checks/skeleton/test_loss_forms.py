@@ -9,7 +9,9 @@ import optax
 import pytest
 from jaxtyping import Array
 
-from jaxrecipe.checks.skeleton import loss_at_init, overfit_one_batch, updates
+from jaxrecipe.checks.skeleton.loss_at_init import loss_at_init
+from jaxrecipe.checks.skeleton.overfit_one_batch import overfit_one_batch
+from jaxrecipe.checks.skeleton.updates import updates
 from jaxrecipe.report.result import Result, Status
 from jaxrecipe.task import Model, Task
 from tests.zoo.broken import after_model
@@ -53,7 +55,7 @@ def test_the_cause_is_named(
     run: Callable[..., Result], check: Callable[..., Result], make: Callable[[], Task], hint: str
 ) -> None:
     result = run(check, make())
-    assert result.status is Status.FAIL, result.finding
+    assert result.status is Status.FAIL, result.headline
     assert hint in result.hint
 
 

@@ -44,7 +44,7 @@ def test_the_status_and_the_named_cause(
     run: Callable[..., Result], check: Callable[..., Result], make: Callable[[], Task], status: Status, hint: str
 ) -> None:
     result = run(check, make())
-    assert result.status is status, f"{result.finding} {result.measured}"
+    assert result.status is status, f"{result.headline} {result.measured}"
     assert hint in result.hint, result.hint
 
 

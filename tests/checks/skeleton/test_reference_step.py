@@ -84,8 +84,8 @@ def test_the_status_and_the_named_cause(
     run: Callable[..., Result], make: Callable[[], Task], status: Status, told: str
 ) -> None:
     result = run(reference_step, make())
-    assert result.status is status, f"{result.finding} {result.hint} {dict(result.measured)} {result.evidence}"
-    assert told in f"{result.finding} {result.hint}"
+    assert result.status is status, f"{result.headline} {result.hint} {dict(result.measured)} {result.evidence}"
+    assert told in f"{result.headline} {result.hint}"
     assert bool(result.hint) == (status is not P)
 
 

@@ -136,8 +136,8 @@ def test_the_status_and_what_is_on(
     run: Callable[..., Result], make: Callable[[], Task], status: Status, told: str
 ) -> None:
     result = run(simplify, make())
-    assert result.status is status, f"{result.finding} {result.hint}"
-    assert told in f"{result.finding} {result.hint}"
+    assert result.status is status, f"{result.headline} {result.hint}"
+    assert told in f"{result.headline} {result.hint}"
     assert bool(result.hint) == (status is not P)
 
 

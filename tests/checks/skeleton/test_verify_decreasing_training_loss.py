@@ -96,7 +96,7 @@ CASES = {
 def test_the_status_and_the_named_cause(run: Callable[..., Result], case: str) -> None:
     make, status, hint = CASES[case]
     result = run(verify_decreasing_training_loss, make(), seconds=60.0)
-    assert result.status is status, f"{result.finding} {result.measured}"
+    assert result.status is status, f"{result.headline} {result.measured}"
     assert hint in result.hint
 
 

@@ -36,7 +36,7 @@ def test_healthy_inputs_pass(run: Run, name: str) -> None:
 )
 def test_bad_scale_is_named_on_both_sides(run: Run, prepare: Callable, status: Status, hint: str) -> None:
     result = run(visualize_just_before_the_net, digits_task(prepare=prepare))
-    assert result.status is status, result.finding
+    assert result.status is status, result.headline
     assert hint in result.hint
 
 

@@ -56,7 +56,7 @@ CASES = {
 def test_the_status_and_the_named_cause(run: Callable[..., Result], case: str) -> None:
     make, status, hint = CASES[case]
     result = run(visualize_prediction_dynamics, make())
-    assert result.status is status, f"{result.finding} {result.measured}"
+    assert result.status is status, f"{result.headline} {result.measured}"
     assert hint in result.hint
 
 
@@ -64,7 +64,7 @@ def test_the_status_and_the_named_cause(run: Callable[..., Result], case: str) -
 @pytest.mark.parametrize("name", HEALTHY)
 def test_healthy_set_ups_pass(run: Callable[..., Result], name: str) -> None:
     result = run(visualize_prediction_dynamics, HEALTHY[name](1))
-    assert result.status is P, f"{result.finding} {result.measured}"
+    assert result.status is P, f"{result.headline} {result.measured}"
 
 
 def test_the_curves_are_the_predictions(run: Callable[..., Result]) -> None:

@@ -1,0 +1,162 @@
+"""The ordered table of checks, and what a row of it is."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from jaxrecipe.checks.data.class_balance import class_balance
+from jaxrecipe.checks.data.data_order import data_order
+from jaxrecipe.checks.data.duplicates import duplicates
+from jaxrecipe.checks.data.finite_inputs import finite_inputs
+from jaxrecipe.checks.data.label_noise import label_noise
+from jaxrecipe.checks.data.labels import labels
+from jaxrecipe.checks.data.leaked_label import leaked_label
+from jaxrecipe.checks.data.outliers import outliers
+from jaxrecipe.checks.data.split_leakage import split_leakage
+from jaxrecipe.checks.data.split_shift import split_shift
+from jaxrecipe.checks.precision.half_precision_updates import half_precision_updates
+from jaxrecipe.checks.precision.loss_scale import loss_scale
+from jaxrecipe.checks.precision.precision_parity import precision_parity
+from jaxrecipe.checks.skeleton.chart_dependencies import chart_dependencies
+from jaxrecipe.checks.skeleton.chart_input_dependencies import chart_input_dependencies
+from jaxrecipe.checks.skeleton.chart_time_dependencies import chart_time_dependencies
+from jaxrecipe.checks.skeleton.checkpoint_round_trip import checkpoint_round_trip
+from jaxrecipe.checks.skeleton.exact_eval import exact_eval
+from jaxrecipe.checks.skeleton.fix_random_seed import fix_random_seed
+from jaxrecipe.checks.skeleton.generalize_a_special_case import generalize_a_special_case
+from jaxrecipe.checks.skeleton.human_baseline import human_baseline
+from jaxrecipe.checks.skeleton.init_well import init_well
+from jaxrecipe.checks.skeleton.input_independent_baseline import input_independent_baseline
+from jaxrecipe.checks.skeleton.loss_at_init import loss_at_init
+from jaxrecipe.checks.skeleton.mode_consistency import mode_consistency
+from jaxrecipe.checks.skeleton.overfit_one_batch import overfit_one_batch
+from jaxrecipe.checks.skeleton.reference_step import reference_step
+from jaxrecipe.checks.skeleton.simplify import simplify
+from jaxrecipe.checks.skeleton.updates import updates
+from jaxrecipe.checks.skeleton.verify_decreasing_training_loss import verify_decreasing_training_loss
+from jaxrecipe.checks.skeleton.visualize_just_before_the_net import visualize_just_before_the_net
+from jaxrecipe.checks.skeleton.visualize_prediction_dynamics import visualize_prediction_dynamics
+from jaxrecipe.report.result import Result, Scalar
+from jaxrecipe.setup import Setup
+from jaxrecipe.targets import Unspecified
+
+Cost = Literal["data", "forward", "steps", "training"]
+"""What a check does at most: reads data; runs the model; takes a few steps; trains."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """Something that a check cannot do without.
+
+    Attributes:
+        met: whether a set-up has it.
+        otherwise: why the check is skipped where it is not met, and what to declare to have it run.
+    """
+
+    met: Callable[[Setup], bool]
+    otherwise: str
+
+
+OWN_SAVE_AND_RESTORE = Need(
+    lambda setup: not setup.owns_loop or None not in (setup.loop.save, setup.loop.restore),
+    "Your loop has no save and restore. Give Loop(save=..., restore=...): save(state, directory) writes the whole state, "
+    "restore(directory, template) returns it.",
+)
+DECLARED_TARGET = Need(
+    lambda setup: not isinstance(setup.task.target, Unspecified),
+    "No target is declared. Say what is predicted, as target=jr.Classes(10).",
+)
+TEST_DATA = Need(lambda setup: setup.test is not None, "There are no test data. Give Task(test=(inputs, targets)).")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """A row of the table: a check, and what is known of it without running it.
+
+    Attributes:
+        run: `run(setup, *, key, ...thresholds) -> Result`. Its docstring is its page; its keyword arguments with defaults are its
+            thresholds.
+        stage: the recipe's stage.
+        step: the recipe's step that it does, in the words of the article; empty for checks of our own.
+        needs: without which it is skipped.
+        cost: what it does at most.
+        stability: whether its findings and codes may still change between versions.
+        default: whether it runs unless it is asked for by name.
+    """
+
+    run: Callable[..., Result]
+    stage: str
+    step: str = ""
+    needs: tuple[Need, ...] = ()
+    cost: Cost = "forward"
+    stability: Literal["stable", "preview"] = "stable"
+    default: bool = True
+
+    @property
+    def name(self) -> str:
+        """What it is called everywhere: the name of its function."""
+        return self.run.__name__
+
+    @property
+    def thresholds(self) -> dict[str, Scalar]:
+        """Its thresholds by name, with their defaults."""
+        parameters = inspect.signature(self.run).parameters.values()
+        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
+
+    def missing(self, setup: Setup) -> str:
+        """Why it cannot run on a set-up; empty when it can."""
+        return " ".join(need.otherwise for need in self.needs if not need.met(setup))
+
+
+def _data(run: Callable[..., Result], **facts: Any) -> Check:
+    return Check(run=run, stage="data", step="become one with the data", cost="data", **facts)
+
+
+RECIPE: tuple[Check, ...] = (
+    _data(finite_inputs),
+    _data(labels),
+    _data(class_balance),
+    _data(duplicates),
+    _data(split_leakage),
+    _data(split_shift),
+    _data(leaked_label),
+    _data(data_order),
+    _data(label_noise),
+    _data(outliers),
+    Check(run=fix_random_seed, stage="skeleton", step="fix random seed", cost="steps"),
+    Check(run=simplify, stage="skeleton", step="simplify"),
+    Check(run=exact_eval, stage="skeleton", step="add significant digits to your eval"),
+    Check(run=loss_at_init, stage="skeleton", step="verify loss @ init"),
+    Check(run=init_well, stage="skeleton", step="init well"),
+    Check(run=human_baseline, stage="skeleton", step="human baseline", cost="data"),
+    Check(run=input_independent_baseline, stage="skeleton", step="input-independent baseline", cost="training"),
+    Check(run=overfit_one_batch, stage="skeleton", step="overfit one batch", cost="training"),
+    Check(
+        run=verify_decreasing_training_loss,
+        stage="skeleton",
+        step="verify decreasing training loss",
+        cost="training",
+    ),
+    Check(run=visualize_just_before_the_net, stage="skeleton", step="visualize just before the net", cost="data"),
+    Check(run=visualize_prediction_dynamics, stage="skeleton", step="visualize prediction dynamics", cost="steps"),
+    Check(run=chart_dependencies, stage="skeleton", step="use backprop to chart dependencies"),
+    Check(run=chart_time_dependencies, stage="skeleton", step="use backprop to chart dependencies"),
+    Check(run=chart_input_dependencies, stage="skeleton", step="use backprop to chart dependencies"),
+    Check(run=generalize_a_special_case, stage="skeleton", step="generalize a special case"),
+    Check(run=updates, stage="skeleton", cost="steps"),
+    Check(run=mode_consistency, stage="skeleton"),
+    Check(run=reference_step, stage="skeleton", cost="steps"),
+    Check(run=checkpoint_round_trip, stage="skeleton", cost="steps", needs=(OWN_SAVE_AND_RESTORE,)),
+    Check(run=precision_parity, stage="precision"),
+    Check(run=loss_scale, stage="precision", cost="steps"),
+    Check(run=half_precision_updates, stage="precision", cost="steps"),
+)
+"""Every check, in the order in which the recipe takes the steps."""
+
+
+def as_check(given: Check | Callable[..., Result]) -> Check:
+    """A row of the table; a bare function gets its row, or one of its own in the stage "own"."""
+    if isinstance(given, Check):
+        return given
+    return next((row for row in RECIPE if row.run is given), Check(run=given, stage="own"))

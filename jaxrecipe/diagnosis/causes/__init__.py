@@ -1,0 +1,1 @@
+"""The table of causes, an area a file."""

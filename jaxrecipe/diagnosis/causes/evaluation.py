@@ -1,0 +1,132 @@
+"""Causes that lie in evaluation, prediction and checkpoints."""
+
+from jaxrecipe.diagnosis.causes.cause import Cause
+
+CAUSES: tuple[Cause, ...] = (
+    Cause(
+        code="evaluation/last-batch-dropped",
+        title="Evaluation drops the last batch when it is not full.",
+        harm="Its examples are never counted.",
+        fix="Pad it and mask the padding, or take a smaller last batch.",
+    ),
+    Cause(
+        code="evaluation/mean-of-batch-means",
+        title="Evaluation averages the means of batches.",
+        harm="The examples of a smaller last batch weigh more.",
+        fix="Sum over examples and divide once by their number.",
+    ),
+    Cause(
+        code="evaluation/padding-counted",
+        title="Evaluation counts padding.",
+        harm="The score includes examples or tokens that are none.",
+        fix="Mask it before you sum, and divide by the number of real ones.",
+    ),
+    Cause(
+        code="evaluation/wrong-divisor",
+        title="Evaluation divides its sum by the wrong number.",
+        harm="The score is off by a factor that depends on the batch size.",
+        fix="Count the examples that were summed, not batches times batch size.",
+    ),
+    Cause(
+        code="evaluation/one-batch-only",
+        title="Evaluation keeps one batch only.",
+        harm="The score is that of a few examples.",
+        fix="Add to the running sum instead of overwriting it (or returning inside the loop).",
+    ),
+    Cause(
+        code="evaluation/counted-twice",
+        title="Every example counts twice.",
+        harm="The score is off by a factor of two.",
+        fix="Divide by the number of examples that were summed.",
+    ),
+    Cause(
+        code="evaluation/sum-not-mean",
+        title="Evaluation returns a sum and not a mean.",
+        harm="The score depends on how much data there are.",
+        fix="Divide by the number of examples.",
+    ),
+    Cause(
+        code="evaluation/half-precision-sum",
+        title="Evaluation sums in half precision.",
+        harm="The sum stops growing.",
+        fix="Sum in float32 or on the host.",
+    ),
+    Cause(
+        code="evaluation/stale-parameters",
+        title="Evaluation uses parameters or statistics of before.",
+        harm="The score is not that of the model that was trained.",
+        fix="Read parameters and statistics from the state that it is given, not from a copy made earlier.",
+    ),
+    Cause(
+        code="evaluation/training-mode",
+        title="The model is evaluated in training mode.",
+        harm="Dropout and batch statistics are on, so predictions are random or depend on the batch.",
+        fix="Pass train=False (deterministic=True, use_running_average=True), and use the running statistics.",
+    ),
+    Cause(
+        code="evaluation/augmented",
+        title="Examples are augmented at evaluation.",
+        harm="The score is that of other examples, and random.",
+        fix="Augment training batches only, not what predict and evaluate are given.",
+    ),
+    Cause(
+        code="evaluation/training-split",
+        title="Evaluation runs over the training data.",
+        harm="Overfitting cannot be seen.",
+        fix="Evaluate the data that it is given.",
+    ),
+    Cause(
+        code="evaluation/random",
+        title="Evaluation is random.",
+        harm="The same model gets another score each time.",
+        fix=(
+            "Switch dropout, noise and augmentation off when train is False. If it is random by design, say so "
+            "with expect."
+        ),
+    ),
+    Cause(
+        code="evaluation/not-exact",
+        title="Evaluation is not the mean over all examples.",
+        harm="The score depends on batch size or order.",
+        fix="Sum over all examples and divide once by their number.",
+    ),
+    Cause(
+        code="evaluation/other-predictions",
+        title="predict does not use the model in evaluation mode with the state's own parameters.",
+        harm="What is deployed is not what was evaluated.",
+        fix="Look for training mode left on, stale parameters or another preparation.",
+    ),
+    Cause(
+        code="evaluation/state-changed",
+        title="Evaluation changes the model's state.",
+        harm="Test data leak into the model.",
+        fix="Use the stored statistics (use_running_average=True) and drop the returned state.",
+    ),
+    Cause(
+        code="evaluation/checkpoint-incomplete",
+        title="A checkpoint does not hold the whole state.",
+        harm="Training goes on differently after a restart.",
+        fix="Save and restore the whole state: parameters, model state, optimizer state, step, key and loss scale.",
+    ),
+    Cause(
+        code="evaluation/checkpoint-fails",
+        title="Saving or restoring raises an error.",
+        harm="Nothing survives a restart.",
+        fix=(
+            "save gets the state and an existing empty directory; restore gets the same directory and a fresh "
+            "state as the template."
+        ),
+    ),
+    Cause(
+        code="evaluation/state-outside",
+        title="The step keeps something outside of its state.",
+        harm="It is lost in a restart.",
+        fix="Put counters, generators and globals into the state, so that they are saved.",
+    ),
+    Cause(
+        code="evaluation/restore-changes-type",
+        title="What is restored has another structure or dtype than what was saved.",
+        harm="The step compiles anew or fails, and numbers may be rounded.",
+        fix="Rebuild the state's own type in restore.",
+    ),
+)
