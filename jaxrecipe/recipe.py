@@ -68,7 +68,7 @@ def check(
         setup = make_setup(task, seed=seed)
         for one in chosen:
             tell(one.name, None)
-            result = run_one(setup, one, time_limit=time_limit, **overrides.get(one.name, {}))
+            result = run_one(setup, one, thresholds=overrides.get(one.name), time_limit=time_limit)
             results.append(as_expected(result, (expect or {}).get(one.name)))
             tell(one.name, results[-1])
     return Report(
@@ -82,18 +82,24 @@ def check(
     )
 
 
-def run_one(setup: Setup, check: AnyCheck, *, time_limit: float = TIME_LIMIT, **thresholds: Scalar) -> Result:
+def run_one(
+    setup: Setup,
+    check: AnyCheck,
+    *,
+    thresholds: Mapping[str, Scalar] | None = None,
+    time_limit: float = TIME_LIMIT,
+) -> Result:
     """One check, timed, its name and thresholds written down.
 
     If it raises, the result is CRASHED and never "your model is wrong"; if it takes longer than the limit, it is TIMEOUT.
     """
-    row = as_check(check)
+    row, values = as_check(check), dict(thresholds or {})
     started = time.perf_counter()
     with counting_compiles() as compiles:
         try:
             with setup.limited(time_limit):
                 missing = row.missing(setup)
-                result = skipped(missing) if missing else row.run(setup, key=setup.key, **thresholds)
+                result = skipped(missing) if missing else row.run(setup, key=setup.key, **values)
         except TimeLimitError:
             result = _timed_out(time_limit)
         except Exception as error:
@@ -102,7 +108,7 @@ def run_one(setup: Setup, check: AnyCheck, *, time_limit: float = TIME_LIMIT, **
         result,
         name=row.name,
         stage=row.stage,
-        thresholds={**row.thresholds, **thresholds},
+        thresholds={**row.thresholds, **values},
         seconds=time.perf_counter() - started,
         programs=compiles.programs,
     )

@@ -63,7 +63,7 @@ def recipe_tests(
         setup = ready()
         if isinstance(setup, InvalidTaskError):
             pytest.fail(str(setup), pytrace=False)
-        result = run_one(setup, check, **values.get(check.name, {}))
+        result = run_one(setup, check, thresholds=values.get(check.name))
         _report(as_expected(result, expectations.get(check.name)))
 
     return test_recipe

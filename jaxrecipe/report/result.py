@@ -140,7 +140,8 @@ class Result:
         """How the check ended."""
         if self.ended is not None:
             return self.ended
-        return Status(self.findings[0].severity.value) if self.findings else Status.PASS
+        worst = next(iter(self.findings), None)
+        return Status.PASS if worst is None else Status(worst.severity.value)
 
     @property
     def headline(self) -> str:
@@ -191,7 +192,7 @@ def unsorted_result(
     del expected
     numbers = {key: value for key, value in (measured or {}).items() if isinstance(value, int | float)}
     measures = tuple(Measure(name=key, value=float(value)) for key, value in numbers.items())
-    findings = ()
+    findings: tuple[Finding, ...] = ()
     if status in (Status.WARN, Status.FAIL):
         cause = Cause(code=f"unsorted/{name}", title=hint, harm="", fix="")
         findings = (

@@ -15,6 +15,6 @@ def run() -> Callable[..., Result]:
     """`run(check, task, **thresholds) -> Result`."""
 
     def run_check(check: Callable[..., Result], task: Task, **thresholds: float) -> Result:
-        return run_one(make_setup(task), check, **thresholds)
+        return run_one(make_setup(task), check, thresholds=thresholds)
 
     return run_check

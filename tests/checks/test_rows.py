@@ -5,7 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jaxrecipe.checks.rows import (
+from jaxrecipe.data.datasets import digits
+from jaxrecipe.data.sources import as_source
+from jaxrecipe.probes.copies import (
     NTH,
     chance_of_equal_rows,
     groups_of,
@@ -16,8 +18,6 @@ from jaxrecipe.checks.rows import (
     pooled,
     rows_of,
 )
-from jaxrecipe.data.datasets import digits
-from jaxrecipe.data.sources import as_source
 
 
 def rng() -> np.random.Generator:

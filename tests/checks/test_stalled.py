@@ -8,8 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from jaxrecipe.checks.by_heart import SINGLES, learn, relative_change
 from jaxrecipe.checks.skeleton.overfit_one_batch import overfit_one_batch
+from jaxrecipe.checks.skeleton.overfit_one_batch.memorize import SINGLES, learn, relative_change
 from jaxrecipe.report.result import Result, Status
 from jaxrecipe.setup import make_setup
 from jaxrecipe.task import Task

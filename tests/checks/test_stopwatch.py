@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from jaxrecipe.checks.stopwatch import PATIENCE, Stopwatch
+from jaxrecipe.probes.stopwatch import PATIENCE, Stopwatch
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from jaxrecipe import trees
-from jaxrecipe.checks.clocks import clocks, with_clocks
+from jaxrecipe.probes.schedules import clocks, with_clocks
 from jaxrecipe.task import Loop, Task
 
 State = dict[str, Any]

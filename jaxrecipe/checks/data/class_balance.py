@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, PRNGKeyArray
 
-from jaxrecipe.checks.findings import Finding, concluded
-from jaxrecipe.checks.reading import Head, splits, target_chunks
+from jaxrecipe.probes.reading import Head, splits, target_chunks
+from jaxrecipe.probes.unsorted_findings import Finding, concluded
 from jaxrecipe.report.result import Evidence, Histogram, Result, Status, Table, unsorted_result
 from jaxrecipe.setup import Setup, Split
 from jaxrecipe.targets import Binary, Classes, MultiLabel

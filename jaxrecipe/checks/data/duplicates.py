@@ -9,10 +9,8 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from jaxrecipe.checks.findings import Finding, concluded
-from jaxrecipe.checks.pairs import shown_pairs
-from jaxrecipe.checks.reading import splits
-from jaxrecipe.checks.rows import (
+from jaxrecipe.data.sources import Source
+from jaxrecipe.probes.copies import (
     Groups,
     Near,
     Rows,
@@ -23,7 +21,9 @@ from jaxrecipe.checks.rows import (
     on_one_scale,
     rows_of,
 )
-from jaxrecipe.data.sources import Source
+from jaxrecipe.probes.pairs import shown_pairs
+from jaxrecipe.probes.reading import splits
+from jaxrecipe.probes.unsorted_findings import Finding, concluded
 from jaxrecipe.report.result import Result, Status, unsorted_result
 from jaxrecipe.setup import Setup
 

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from jaxrecipe import trees
-from jaxrecipe.checks.findings import Finding, concluded
-from jaxrecipe.checks.reading import Head, all_heads, copes, rows_of, splits
+from jaxrecipe.probes.reading import Head, all_heads, copes, rows_of, splits
+from jaxrecipe.probes.unsorted_findings import Finding, concluded
 from jaxrecipe.report.result import Histogram, Result, Status, Table, unsorted_result
 from jaxrecipe.setup import Setup
 from jaxrecipe.targets import Binary, Classes, MultiLabel, Tokens, Unspecified, Values

@@ -6,9 +6,8 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from jaxrecipe.checks.findings import Finding, concluded
-from jaxrecipe.checks.pairs import shown_pairs
-from jaxrecipe.checks.rows import (
+from jaxrecipe.data.sources import Source
+from jaxrecipe.probes.copies import (
     FEWEST,
     Near,
     Rows,
@@ -19,7 +18,8 @@ from jaxrecipe.checks.rows import (
     on_one_scale,
     rows_of,
 )
-from jaxrecipe.data.sources import Source
+from jaxrecipe.probes.pairs import shown_pairs
+from jaxrecipe.probes.unsorted_findings import Finding, concluded
 from jaxrecipe.report.result import Evidence, Result, Status, unsorted_result
 from jaxrecipe.setup import Setup
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from jaxrecipe import trees
-from jaxrecipe.checks import half_precision as half
+from jaxrecipe.probes import half_precision as half
 from jaxrecipe.report.result import Result, Status, Table, unsorted_result
 from jaxrecipe.setup import Setup
 

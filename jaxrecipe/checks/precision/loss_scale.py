@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
 from jaxrecipe import trees
-from jaxrecipe.checks import half_precision as half
 from jaxrecipe.precision.numerics import Advice, Survey, advise, exponent_map, joined, shares, survey, worst_rows
+from jaxrecipe.probes import half_precision as half
 from jaxrecipe.report.result import Curve, Evidence, Result, Status, unsorted_result
 from jaxrecipe.setup import Setup
 

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from jaxrecipe import trees
-from jaxrecipe.checks import half_precision as half
 from jaxrecipe.precision.parity import LayerParity, parity
+from jaxrecipe.probes import half_precision as half
 from jaxrecipe.report.result import Result, Status, Table, unsorted_result
 from jaxrecipe.setup import Setup
 

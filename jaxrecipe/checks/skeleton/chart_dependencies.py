@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from jaxrecipe import trees
-from jaxrecipe.checks.dependencies import (
+from jaxrecipe.probes.dependencies import (
     awake,
     flat_outputs,
     join_floating,

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, PRNGKeyArray
 
-from jaxrecipe.checks.dependencies import (
+from jaxrecipe.probes.dependencies import (
     awake,
     flat_outputs,
     loss_alignment,

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from jaxrecipe import trees
-from jaxrecipe.checks.constant_output import best_constant, losses_at_constant, mean_output
+from jaxrecipe.probes.constant_predictor import best_constant, losses_at_constant, mean_output
 from jaxrecipe.report.result import Result, Status, Table, unsorted_result
 from jaxrecipe.setup import Setup
 from jaxrecipe.targets import Binary, Classes, Tokens

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from jaxrecipe import trees
-from jaxrecipe.checks.constant_output import best_constant, losses_at_constant
-from jaxrecipe.checks.stopwatch import Stopwatch
+from jaxrecipe.probes.constant_predictor import best_constant, losses_at_constant
+from jaxrecipe.probes.stopwatch import Stopwatch
 from jaxrecipe.report.result import Curve, Result, Status, unsorted_result
 from jaxrecipe.setup import Setup
 

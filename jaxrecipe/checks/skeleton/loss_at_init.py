@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from jaxrecipe.checks.constant_output import (
+from jaxrecipe.probes.constant_predictor import (
     ConstantFit,
     best_constant,
     given_logits,

@@ -10,10 +10,10 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from jaxrecipe import trees
-from jaxrecipe.checks.clocks import clocks, rates, with_clocks
-from jaxrecipe.checks.exact_scores import as_if_augmented, evaluation_under_test, lightly_trained, scores
-from jaxrecipe.checks.traced_steps import alike, like_params, vector
 from jaxrecipe.data.batches import steps_per_epoch
+from jaxrecipe.probes.exact_scores import as_if_augmented, evaluation_under_test, lightly_trained, scores
+from jaxrecipe.probes.recorded_steps import alike, like_params, vector
+from jaxrecipe.probes.schedules import clocks, rates, with_clocks
 from jaxrecipe.report.result import Curve, Result, Status, Table, unsorted_result
 from jaxrecipe.setup import Setup, Split
 

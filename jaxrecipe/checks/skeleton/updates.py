@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from jaxrecipe import trees
-from jaxrecipe.checks.constant_output import is_flat
+from jaxrecipe.probes.constant_predictor import is_flat
 from jaxrecipe.report.result import Result, Status, Table, unsorted_result
 from jaxrecipe.setup import Setup
 

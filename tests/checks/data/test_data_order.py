@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxrecipe.checks.data.data_order import data_order
-from jaxrecipe.checks.delivery import Watched, dependence
+from jaxrecipe.checks.data.data_order.loader import Watched, dependence
 from jaxrecipe.report.result import Matrix, Result, Status
 from jaxrecipe.targets import Classes, Unspecified
 from jaxrecipe.task import Loop, Task

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from jaxrecipe.checks.confident_labels import confident_class, confident_joint, confident_learning
 from jaxrecipe.checks.data.label_noise import label_noise
+from jaxrecipe.checks.data.label_noise.confident_labels import confident_class, confident_joint, confident_learning
 from jaxrecipe.report.result import Images, Result, Status, Table
 from jaxrecipe.targets import Classes
 from jaxrecipe.task import Task

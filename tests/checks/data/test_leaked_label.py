@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxrecipe.checks.data.leaked_label import leaked_label
-from jaxrecipe.checks.lone_features import flat, lone_features, place_name
+from jaxrecipe.checks.data.leaked_label.single_features import flat, lone_features, place_name
 from jaxrecipe.report.result import Matrix, Result, Status, Table
 from jaxrecipe.targets import Binary, Classes, Tokens
 from jaxrecipe.task import Task

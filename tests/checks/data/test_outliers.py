@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrecipe.checks.attributes import attributes, bounds, kind_of
 from jaxrecipe.checks.data.outliers import outliers
+from jaxrecipe.checks.data.outliers.attributes import attributes, bounds, kind_of
 from jaxrecipe.data.sources import as_source
 from jaxrecipe.report.result import Histogram, Images, Result, Status, Table
 from jaxrecipe.targets import Classes, Tokens, Unspecified, Values

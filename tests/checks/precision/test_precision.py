@@ -11,11 +11,11 @@ import optax
 import pytest
 from flax.training.dynamic_scale import DynamicScale
 
-from jaxrecipe.checks.half_precision import matters, shown_scale
 from jaxrecipe.checks.precision.half_precision_updates import half_precision_updates
 from jaxrecipe.checks.precision.loss_scale import loss_scale
 from jaxrecipe.checks.precision.precision_parity import precision_parity
 from jaxrecipe.precision.loss_scale import dynamic_loss_scale, no_loss_scale, static_loss_scale
+from jaxrecipe.probes.half_precision import matters, shown_scale
 from jaxrecipe.report.result import Result, Status
 from jaxrecipe.task import Task
 from tests.checks.precision import half_tasks as half

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrecipe.checks.exact_scores import common_name, scores
 from jaxrecipe.checks.skeleton.exact_eval import exact_eval
 from jaxrecipe.demo.bugs import find_bug
 from jaxrecipe.demo.digits import digits_task as demonstration
+from jaxrecipe.probes.exact_scores import common_name, scores
 from jaxrecipe.report.result import Result, Status
 from jaxrecipe.setup import make_setup
 from jaxrecipe.task import Task

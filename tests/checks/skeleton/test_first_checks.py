@@ -11,7 +11,7 @@ from jaxrecipe.checks.skeleton.init_well import init_well
 from jaxrecipe.checks.skeleton.input_independent_baseline import input_independent_baseline
 from jaxrecipe.checks.skeleton.loss_at_init import loss_at_init
 from jaxrecipe.checks.skeleton.overfit_one_batch import overfit_one_batch
-from jaxrecipe.checks.stalled import UNKNOWN, Cause
+from jaxrecipe.checks.skeleton.overfit_one_batch.explain import UNKNOWN, Cause
 from jaxrecipe.report.result import Result, Status
 from jaxrecipe.task import Task
 from tests.zoo import broken

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrecipe.checks.class_weights import ClassWeights
 from jaxrecipe.checks.skeleton.generalize_a_special_case import generalize_a_special_case
+from jaxrecipe.checks.skeleton.generalize_a_special_case.class_weights import ClassWeights
 from jaxrecipe.report.result import Result, Status
 from jaxrecipe.targets import Classes
 from jaxrecipe.task import Loop, Task

@@ -9,9 +9,9 @@ import numpy as np
 import optax
 import pytest
 
-from jaxrecipe.checks.clocks import clocks, rates
 from jaxrecipe.checks.skeleton.reference_step import reference_step
 from jaxrecipe.precision.loss_scale import dynamic_loss_scale
+from jaxrecipe.probes.schedules import clocks, rates
 from jaxrecipe.report.result import Result, Status
 from jaxrecipe.task import Task
 from tests.zoo.healthy import batch_norm_task, dense, digits_task, dropout_task, flat, linear, stateless

@@ -7,8 +7,8 @@ import jax
 import optax
 import pytest
 
-from jaxrecipe.checks.layers import joints
 from jaxrecipe.checks.skeleton.verify_decreasing_training_loss import verify_decreasing_training_loss
+from jaxrecipe.probes.layers import joints
 from jaxrecipe.report.result import Curve, Result, Status
 from jaxrecipe.setup import make_setup
 from jaxrecipe.task import Model, Task

@@ -1,0 +1,5 @@
+"""The check leaked_label: its function stands in check.py, what it alone needs beside it."""
+
+from jaxrecipe.checks.data.leaked_label.check import leaked_label
+
+__all__ = ["leaked_label"]

@@ -1,0 +1,5 @@
+"""The check outliers: its function stands in check.py, what it alone needs beside it."""
+
+from jaxrecipe.checks.data.outliers.check import outliers
+
+__all__ = ["outliers"]

@@ -1,0 +1,196 @@
+"""Training steps beside plain optax steps: how well a rule explains what was added to the parameters."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Bool, Float
+
+from jaxrecipe import trees
+from jaxrecipe.probes.recorded_steps import Trace, vector
+from jaxrecipe.setup import Setup
+
+Moves = list[Float[np.ndarray, "parameters"]]
+
+
+class Match(NamedTuple):
+    """How well a rule explains the steps.
+
+    Attributes:
+        error: norm of the difference over the norm of the steps.
+        low, high: where that error lies when nothing but the model's own randomness makes the difference; 0 without any.
+    """
+
+    error: float
+    low: float = 0.0
+    high: float = 0.0
+
+    def within(self, limit: float) -> bool:
+        return self.error <= limit + self.high
+
+    def too_still(self, limit: float) -> bool:
+        """Whether the steps differ less from the rule's mean than draws of the model do: they are less random than it."""
+        return self.error < self.low - limit
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Steps beside those of the declared optimizer.
+
+    Attributes:
+        trace: the steps.
+        update: the optimizer's update, compiled.
+        optimizer: as declared.
+        moves: what each step added to the parameters.
+        plain: what a plain step would have added, mean over the draws.
+        stable: which numbers rounding does not decide, of each step.
+        match: how well a plain step explains the steps.
+    """
+
+    trace: Trace
+    update: Callable[..., Any]
+    optimizer: optax.GradientTransformation
+    moves: Moves
+    plain: Moves
+    stable: list[Bool[np.ndarray, "parameters"]]
+    match: Match
+
+    def explains(self, rule: "Rule", gradients: list[list[Any]] | None = None) -> Match:
+        """How well another rule explains the steps."""
+        return _match(self, [rule(self, draw) for draw in gradients or self.trace.gradients])
+
+
+Rule = Callable[[Comparison, list[Any]], Moves]
+"""From the gradients of the steps to what is added to the parameters at each."""
+
+
+def compare(optimizer: optax.GradientTransformation, trace: Trace, *, half: bool, left_out: Any = ()) -> Comparison:
+    """Put the plain steps beside those that were taken; parameters of the paths in `left_out` do not count."""
+
+    @jax.jit
+    def update(gradients: Any, state: Any, params: Any) -> tuple[Any, Any]:
+        gradients = jax.tree.map(lambda grad, param: grad.astype(param.dtype), gradients, params)
+        with jax.numpy_dtype_promotion("standard"):
+            updates, state = optimizer.update(gradients, state, params)
+            return optax.apply_updates(params, updates), state
+
+    moves = trace.moves()
+    everything = [np.ones(move.shape, bool) for move in moves]
+    empty = Comparison(trace, update, optimizer, moves, moves, everything, Match(0.0))
+    chains = [plain_moves(empty, draw) for draw in trace.gradients]
+    plain = [np.mean(draws, axis=0) for draws in zip(*chains, strict=True)]
+    stable = everything if len(chains) > 1 else _stable(empty, plain, 2e-2 if half else 1e-3)
+    counted = _counted(trace, left_out)
+    stable = [keep & counted for keep in stable]
+    ready = Comparison(trace, update, optimizer, moves, plain, stable, Match(0.0))
+    return Comparison(trace, update, optimizer, moves, plain, stable, _match(ready, chains))
+
+
+def plain_moves(
+    comparison: Comparison,
+    gradients: list[Any],
+    *,
+    carry: Callable[[Any, Any], Any] = lambda _start, after: after,
+) -> Moves:
+    """What plain steps add to the parameters; `carry` is what becomes of the optimizer state from step to step."""
+    params = comparison.trace.params
+    start = state = comparison.optimizer.init(params[0])
+    added: Moves = []
+    for step, grads in enumerate(gradients):
+        moved, after = comparison.update(grads, state, params[step])
+        added.append(vector(moved) - vector(params[step]))
+        state = carry(start, after)
+    return added
+
+
+def _stable(comparison: Comparison, plain: Moves, noise: float) -> list[Bool[np.ndarray, "parameters"]]:
+    """Which numbers of each update stay as they are when the gradients move by a little noise."""
+    rng = np.random.default_rng(0)
+    kept = [np.ones(move.shape, bool) for move in plain]
+    for _ in range(2):
+        shaken = [_shaken(rng, grads, noise) for grads in comparison.trace.gradients[0]]
+        for keep, move, other in zip(kept, plain, plain_moves(comparison, shaken), strict=True):
+            keep &= np.abs(other - move) <= 20 * noise * np.abs(move)
+    return [keep if keep.mean() > 0.01 else np.ones_like(keep) for keep in kept]
+
+
+def _shaken(rng: np.random.Generator, gradients: Any, noise: float) -> Any:
+    """Gradients with normal noise of this share of their overall size."""
+    size = np.sqrt(np.mean(np.square(vector(gradients))))
+
+    def one(leaf: Any) -> Any:
+        return np.asarray(leaf) + (noise * size * rng.standard_normal(leaf.shape)).astype(leaf.dtype)
+
+    return jax.tree.map(one, gradients)
+
+
+def _match(comparison: Comparison, chains: list[Moves]) -> Match:
+    """Difference between the steps taken and those of a rule (each chain one draw of the model's randomness), over their size."""
+    draws = len(chains)
+    wrong = size = 0.0
+    spread = np.zeros(draws)
+    rounding = 2 * epsilons(comparison.trace.params[0])
+    for step, (move, keep) in enumerate(zip(comparison.moves, comparison.stable, strict=True)):
+        each = np.stack([chain[step] for chain in chains])[:, keep]
+        mean = each.mean(axis=0)
+        allowed = (rounding * np.abs(vector(comparison.trace.params[step])))[keep]
+        wrong += np.square(np.maximum(np.abs(move[keep] - mean) - allowed, 0)).sum()
+        size += max(np.square(mean).sum(), np.square(move[keep]).sum())
+        if (
+            draws > 1
+        ):  # each draw from the mean of the others, brought to the distance of one more draw from the mean of all
+            spread += (
+                np.square(each - mean).sum(axis=1)
+                * (draws / (draws - 1)) ** 2
+                * (1 + 1 / draws)
+                / (1 + 1 / (draws - 1))
+            )
+    if not size:
+        return Match(0.0)
+    distances = np.sqrt(spread / size)
+    middle, width = (
+        float(distances.mean()),
+        4 * float(distances.std(ddof=1)) + 0.05 * float(distances.mean()) if draws > 1 else 0.0,
+    )
+    return Match(float(np.sqrt(wrong / size)), max(middle - width, 0.0), middle + width if draws > 1 else 0.0)
+
+
+def epsilons(params: Any) -> Float[np.ndarray, "parameters"]:
+    """Relative rounding of each number by the dtype of its leaf."""
+    parts = [np.full(leaf.size, float(jnp.finfo(leaf.dtype).eps)) for leaf in jax.tree.leaves(params)]
+    return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def _counted(trace: Trace, left_out: Any) -> Bool[np.ndarray, "parameters"]:
+    """All numbers but those of some parameters."""
+    named = trees.named_leaves(trace.params[0])
+    return np.concatenate(
+        [np.full(leaf.size, path not in left_out) for path, leaf in named.items()] or [np.zeros(0, bool)]
+    )
+
+
+def still(trace: Trace) -> list[str]:
+    """Paths of the parameters that no step moved."""
+    first = trees.named_leaves(trace.params[0])
+    later = [trees.named_leaves(params) for params in trace.params[1:]]
+    return [path for path, leaf in first.items() if all(np.array_equal(leaf, other[path]) for other in later)]
+
+
+def frozen(setup: Setup, trace: Trace) -> list[str]:
+    """Parameters that are declared frozen and do stand still, by whatever means."""
+    return [path for path in still(trace) if any(trees.matches(path, one) for one in setup.task.frozen)]
+
+
+def by_leaf(comparison: Comparison) -> list[tuple[str, float, float, float]]:
+    """Each parameter with the norms of what was added to it, by the steps and by plain ones, and of the difference."""
+    moves, plain = (np.stack(lists) for lists in (comparison.moves, comparison.plain))
+    rows, start = [], 0
+    for path, leaf in trees.named_leaves(comparison.trace.params[0]).items():
+        yours, wanted = moves[:, start : start + leaf.size], plain[:, start : start + leaf.size]
+        start += leaf.size
+        rows.append((path, *(float(np.linalg.norm(part)) for part in (yours, wanted, yours - wanted))))
+    return rows

@@ -1,0 +1,1 @@
+"""What several checks measure, and none of them judges."""
