@@ -50,7 +50,7 @@ EVERY = 10
 
 def scales() -> dict[str, tuple[str, LossScale]]:
     """Name of a configuration → policy and loss scale."""
-    none, grows = jr.no_loss_scale(), {"growth_every": 100}
+    none, grows = jr.no_loss_scale(), {"growth_interval": 100}
     return {
         "float32": ("float32", none),
         "bfloat16": ("bfloat16", none),
@@ -59,7 +59,7 @@ def scales() -> dict[str, tuple[str, LossScale]]:
         "float16, no loss scale": ("float16", none),
         "float16, dynamic from 2^30": (
             "float16",
-            jr.dynamic_loss_scale(initial=2.0**30, ceiling=2.0**30, **grows),
+            jr.dynamic_loss_scale(init_scale=2.0**30, max_scale=2.0**30, **grows),
         ),
     }
 

@@ -36,11 +36,6 @@ ARROWS: dict[str, set[str]] = {
     "__main__": {"cli", "recipe", "demo", "data", "task", "report", "validate"},
 }
 PUBLIC = set(ARROWS) - {"__main__", "cli", "demo"}
-# Parts that look at a whole task stand above it, although they live in the folder of their subject.
-HIGHER_UP: dict[str, set[str]] = {
-    "precision.numerics": {"task", "targets", "data", "trees", "precision", "training", "setup", "report"},
-    "precision.memory": {"task", "targets", "data", "trees", "precision", "training", "setup", "report"},
-}
 HEAVY = (
     "tensorflow",
     "torch",
@@ -100,7 +95,7 @@ def allowed(module: str) -> set[str]:
     unit = module.partition(".")[0]
     if module == "":
         return PUBLIC
-    return HIGHER_UP.get(module, ARROWS.get(unit, set())) | {unit}
+    return ARROWS.get(unit, set()) | {unit}
 
 
 def wrong_arrows(module: str, imports: set[str]) -> list[str]:

@@ -61,8 +61,8 @@ def test_defaults_declare_nothing() -> None:
 
 def test_precision_parses_names_and_keeps_policies() -> None:
     assert task().precision == Policy()
-    assert task(policy="bfloat16").precision.compute == jnp.bfloat16
-    policy = Policy(compute=jnp.float16)
+    assert task(policy="bfloat16").precision.compute_dtype == jnp.bfloat16
+    policy = Policy(compute_dtype=jnp.float16)
     assert task(policy=policy).precision is policy
 
 

@@ -18,7 +18,11 @@ def scaling(options: Options) -> Any:
     """The loss scale asked for."""
     if options.static is not None:
         return jr.static_loss_scale(options.static)
-    given = {"initial": options.initial, "floor": options.floor, "growth_every": options.growth_every}
+    given = {
+        "init_scale": options.initial,
+        "min_scale": options.floor,
+        "growth_interval": options.growth_every,
+    }
     return jr.dynamic_loss_scale(**{name: value for name, value in given.items() if value is not None})
 
 

@@ -8,7 +8,7 @@ from jaxrecipe.precision.loss_scale import (
     static_loss_scale,
 )
 from jaxrecipe.precision.memory import device_limit, largest_batch, predict_memory, step_memory
-from jaxrecipe.precision.numerics import advise, exponent_map, exponents, shares, survey
+from jaxrecipe.precision.numerics import advise, exponents, shares, survey
 from jaxrecipe.precision.parity import float64_gradients, gradient_parity, parity
 from jaxrecipe.precision.policy import Policy, apply_policy, parse_policy, storage_params
 
@@ -20,7 +20,6 @@ __all__ = [
     "device_limit",
     "diagnose",
     "dynamic_loss_scale",
-    "exponent_map",
     "exponents",
     "float64_gradients",
     "gradient_parity",

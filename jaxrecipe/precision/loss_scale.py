@@ -39,11 +39,11 @@ class LossScale:
     Attributes:
         kind: "none" never scales and never skips; "static" keeps its scale; "dynamic" adapts it.
         scale: what the next step's loss is multiplied by, float32.
-        good_steps: finite steps since the scale last changed; the scale grows when it reaches `growth_every`.
-        factor: by which the scale grows.
-        backoff: by which it shrinks on a step that is not finite.
-        growth_every: good steps in a row to a growth.
-        floor, ceiling: the scale never leaves these.
+        good_steps: finite steps since the scale last changed; the scale grows when it reaches `growth_interval`.
+        growth_factor: by which the scale grows.
+        backoff_factor: by which it shrinks on a step that is not finite.
+        growth_interval: good steps in a row to a growth.
+        min_scale, max_scale: the scale never leaves these.
         skipped: steps skipped in all.
         skipped_in_a_row: steps skipped since the last good one.
         last_bad: index into `trees.paths` of the checked tree of what spoilt the last skipped step; -1 before any.
@@ -52,11 +52,11 @@ class LossScale:
     kind: Kind = field(metadata={"static": True})
     scale: F32
     good_steps: I32
-    factor: F32
-    backoff: F32
-    growth_every: I32
-    floor: F32
-    ceiling: F32
+    growth_factor: F32
+    backoff_factor: F32
+    growth_interval: I32
+    min_scale: F32
+    max_scale: F32
     skipped: I32
     skipped_in_a_row: I32
     last_bad: I32
@@ -64,7 +64,9 @@ class LossScale:
 
 def no_loss_scale() -> LossScale:
     """No scaling and no skipping, for float32 and bfloat16: a NaN stays loud."""
-    return _make("none", scale=1.0, factor=1.0, backoff=1.0, growth_every=1, floor=1.0, ceiling=1.0)
+    return _make(
+        "none", scale=1.0, growth_factor=1.0, backoff_factor=1.0, growth_interval=1, min_scale=1.0, max_scale=1.0
+    )
 
 
 def static_loss_scale(scale: Number) -> LossScale:
@@ -74,49 +76,59 @@ def static_loss_scale(scale: Number) -> LossScale:
         ValueError: the scale is not a finite positive number that float32 can hold and invert.
     """
     _raise_all(_outside(scale=scale))
-    return _make("static", scale=scale, factor=1.0, backoff=1.0, growth_every=1, floor=scale, ceiling=scale)
+    return _make(
+        "static",
+        scale=scale,
+        growth_factor=1.0,
+        backoff_factor=1.0,
+        growth_interval=1,
+        min_scale=scale,
+        max_scale=scale,
+    )
 
 
 def dynamic_loss_scale(
     *,
-    initial: Number = 2.0**15,
-    factor: Number = 2.0,
-    backoff: Number = 0.5,
-    growth_every: int = 2000,
-    floor: Number = 1.0,
-    ceiling: Number = 2.0**24,
+    init_scale: Number = 2.0**15,
+    growth_factor: Number = 2.0,
+    backoff_factor: Number = 0.5,
+    growth_interval: int = 2000,
+    min_scale: Number = 1.0,
+    max_scale: Number = 2.0**24,
 ) -> LossScale:
-    """A scale that shrinks on each step that is not finite and grows after `growth_every` good steps in a row.
+    """A scale that shrinks on each step that is not finite and grows after `growth_interval` good steps in a row.
 
     Args:
-        initial: scale of the first step. Too high costs one skipped step for each halving.
-        factor: growth, above 1. Powers of two (here and for the rest) make scaling exact.
-        backoff: shrinking, between 0 and 1.
-        growth_every: good steps to a growth, exactly; at least 1.
-        floor: lowest scale; may be below 1, for gradients so large that even the plain loss overflows float16.
-        ceiling: highest scale.
+        init_scale: scale of the first step. Too high costs one skipped step for each halving.
+        growth_factor: growth, above 1. Powers of two (here and for the rest) make scaling exact.
+        backoff_factor: shrinking, between 0 and 1.
+        growth_interval: good steps to a growth, exactly; at least 1.
+        min_scale: lowest scale; may be below 1, for gradients so large that even the plain loss overflows float16.
+        max_scale: highest scale.
 
     Raises:
         ValueError: naming every argument out of its range.
     """
-    wrong = _outside(initial=initial, floor=floor, ceiling=ceiling)
-    if not (math.isfinite(factor) and factor > 1):
-        wrong.append(f"factor={factor}, wanted a finite number above 1")
-    if not 0 < backoff < 1:
-        wrong.append(f"backoff={backoff}, wanted between 0 and 1")
-    if not 1 <= growth_every <= np.iinfo(np.int32).max:
-        wrong.append(f"growth_every={growth_every}, wanted 1 to 2**31 - 1 steps")
-    if not floor <= initial <= ceiling:
-        wrong.append(f"floor={floor}, initial={initial}, ceiling={ceiling}, wanted floor <= initial <= ceiling")
+    wrong = _outside(init_scale=init_scale, min_scale=min_scale, max_scale=max_scale)
+    if not (math.isfinite(growth_factor) and growth_factor > 1):
+        wrong.append(f"growth_factor={growth_factor}, wanted a finite number above 1")
+    if not 0 < backoff_factor < 1:
+        wrong.append(f"backoff_factor={backoff_factor}, wanted between 0 and 1")
+    if not 1 <= growth_interval <= np.iinfo(np.int32).max:
+        wrong.append(f"growth_interval={growth_interval}, wanted 1 to 2**31 - 1 steps")
+    if not min_scale <= init_scale <= max_scale:
+        wrong.append(
+            f"min_scale={min_scale}, init_scale={init_scale}, max_scale={max_scale}, wanted them in this order"
+        )
     _raise_all(wrong)
     return _make(
         "dynamic",
-        scale=initial,
-        factor=factor,
-        backoff=backoff,
-        growth_every=growth_every,
-        floor=floor,
-        ceiling=ceiling,
+        scale=init_scale,
+        growth_factor=growth_factor,
+        backoff_factor=backoff_factor,
+        growth_interval=growth_interval,
+        min_scale=min_scale,
+        max_scale=max_scale,
     )
 
 
@@ -134,7 +146,14 @@ def _raise_all(wrong: list[str]) -> None:
 
 
 def _make(
-    kind: Kind, *, scale: Number, factor: Number, backoff: Number, growth_every: int, floor: Number, ceiling: Number
+    kind: Kind,
+    *,
+    scale: Number,
+    growth_factor: Number,
+    backoff_factor: Number,
+    growth_interval: int,
+    min_scale: Number,
+    max_scale: Number,
 ) -> LossScale:
     def f32(value: Number) -> np.ndarray:
         return np.asarray(value, np.float32)
@@ -146,11 +165,11 @@ def _make(
         kind=kind,
         scale=f32(scale),
         good_steps=i32(0),
-        factor=f32(factor),
-        backoff=f32(backoff),
-        growth_every=i32(growth_every),
-        floor=f32(floor),
-        ceiling=f32(ceiling),
+        growth_factor=f32(growth_factor),
+        backoff_factor=f32(backoff_factor),
+        growth_interval=i32(growth_interval),
+        min_scale=f32(min_scale),
+        max_scale=f32(max_scale),
         skipped=i32(0),
         skipped_in_a_row=i32(0),
         last_bad=i32(-1),
@@ -189,9 +208,9 @@ def update(
     good_steps, scale = now.good_steps, now.scale
     if loss_scale.kind == "dynamic":
         good_steps = jnp.where(finite, now.good_steps + jnp.int32(1), jnp.int32(0))
-        grows = good_steps >= now.growth_every
-        grown = jnp.where(grows, jnp.minimum(now.scale * now.factor, now.ceiling), now.scale)
-        scale = jnp.where(finite, grown, jnp.maximum(now.scale * now.backoff, now.floor))
+        grows = good_steps >= now.growth_interval
+        grown = jnp.where(grows, jnp.minimum(now.scale * now.growth_factor, now.max_scale), now.scale)
+        scale = jnp.where(finite, grown, jnp.maximum(now.scale * now.backoff_factor, now.min_scale))
         good_steps = jnp.where(grows, jnp.int32(0), good_steps)
     missed = jnp.where(finite, jnp.int32(0), jnp.int32(1))
     return replace(
@@ -216,8 +235,8 @@ def diagnose(loss_scale: LossScale, paths: Sequence[str], *, in_a_row: int = 20)
         in_a_row: from how many skipped steps in a row on it is wrong.
     """
     skipped = int(loss_scale.skipped_in_a_row)
-    scale, floor, bad = float(loss_scale.scale), float(loss_scale.floor), int(loss_scale.last_bad)
-    stuck = skipped > 0 and scale <= floor
+    scale, min_scale, bad = float(loss_scale.scale), float(loss_scale.min_scale), int(loss_scale.last_bad)
+    stuck = skipped > 0 and scale <= min_scale
     if loss_scale.kind == "none" or not (stuck or skipped >= in_a_row):
         return None
     where = paths[bad] if 0 <= bad < len(paths) else "an unnamed leaf"
@@ -229,5 +248,8 @@ def _advice(kind: Kind, *, at_floor: bool) -> str:
     if kind == "static":
         return "A static scale cannot give way: use a smaller one, or dynamic_loss_scale()."
     if at_floor:
-        return "The scale is at its floor: lower the floor, keep that layer in float32, or look for a NaN that float32 has too."
+        return (
+            "The scale is at its floor: lower min_scale, keep that layer in float32, "
+            "or look for a NaN that float32 has too."
+        )
     return "No scale has helped so far, so this is probably a real NaN: run the same step in float32."

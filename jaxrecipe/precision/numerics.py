@@ -16,7 +16,6 @@ from jaxtyping import Array, Float, Int, Int32
 
 from jaxrecipe import trees
 from jaxrecipe.precision.activations import activation_shapes, watched
-from jaxrecipe.report.result import Matrix
 
 PyTree = Any
 Loss = Callable[..., Float[Array, ""]]
@@ -26,7 +25,6 @@ LOWEST, HIGHEST = -149, 127
 """Exponents of the smallest subnormal and the largest binade of float32."""
 BINS = HIGHEST - LOWEST + 1
 LARGEST_SCALE = 2.0**24
-MARGIN = 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +130,7 @@ def shares(found: Exponents, dtype: Any, *, scale: float = 1.0) -> Shares:
     Raises:
         ValueError: the scale is not a power of two.
     """
-    shift, limits = _exponent_of(scale), format_of(dtype)
+    shift, limits = exponent_of(scale), format_of(dtype)
     exponent = np.arange(LOWEST, HIGHEST + 1) + shift
     total = np.maximum(found.counts.sum(axis=1), 1)
 
@@ -146,7 +144,7 @@ def shares(found: Exponents, dtype: Any, *, scale: float = 1.0) -> Shares:
     )
 
 
-def _exponent_of(scale: float) -> int:
+def exponent_of(scale: float) -> int:
     fraction, exponent = math.frexp(scale)
     if fraction != 0.5:
         raise ValueError(f"scale is {scale}; wanted a power of two, such as 1024 or 0.5")
@@ -241,7 +239,7 @@ def advise(found: Survey, dtype: Any, *, headroom: int = 4) -> Advice:
         )
     limits = format_of(dtype)
     fits = both.highest + headroom <= limits.highest and both.lowest - headroom >= limits.lowest_normal
-    shift = 0 if fits else min(limits.highest - headroom - both.highest, _exponent_of(LARGEST_SCALE))
+    shift = 0 if fits else min(limits.highest - headroom - both.highest, exponent_of(LARGEST_SCALE))
     lost = shares(both, dtype, scale=2.0**shift)
     worst = int(np.argmax(lost.underflow + lost.subnormal))
     return Advice(
@@ -276,29 +274,4 @@ def worst_rows(found: Exponents, dtype: Any, *, scale: float = 1.0, most: int = 
         counts=found.counts[kept],
         zeros=found.zeros[kept],
         nonfinite=found.nonfinite[kept],
-    )
-
-
-def exponent_map(found: Exponents, dtype: Any, *, scale: float = 1.0, title: str = "exponents") -> Matrix:
-    """Layers × exponents as a picture: each row's share at each exponent, under a row that draws what the format holds.
-
-    The first row is 1 where the format holds the number with all digits after scaling, and ½ where it loses some. Of a range that is
-    much wider than the numbers (bfloat16's) only `MARGIN` exponents on either side of them are drawn.
-    """
-    shift, limits = _exponent_of(scale), format_of(dtype)
-    lowest, highest = limits.lowest - shift, limits.highest - shift
-    used = (lowest, highest) if found.lowest is None or found.highest is None else (found.lowest, found.highest)
-    first = max(LOWEST, min(used[0], max(lowest, used[0] - MARGIN), highest))
-    last = min(HIGHEST, max(used[1], min(highest, used[1] + MARGIN)))
-    exponent = np.arange(first, last + 1)
-    held = np.where(exponent < limits.lowest_normal - shift, 0.5, 1.0) * ((exponent >= lowest) & (exponent <= highest))
-    total = np.maximum(found.counts.sum(axis=1, keepdims=True), 1)
-    rows = (found.counts / total)[:, first - LOWEST : last - LOWEST + 1]
-    return Matrix(
-        title=title,
-        values=np.concatenate([held[None], rows]),
-        row_label="array",
-        column_label="exponent of two",
-        row_names=(f"[{jnp.dtype(dtype).name} at scale {scale:g}]", *found.names),
-        column_names=tuple(str(value) for value in exponent),
     )

@@ -25,11 +25,11 @@ class Policy:
     """Which precision where. Dtypes may be given in any form that `jnp.dtype` takes, and are kept as numpy dtypes.
 
     Attributes:
-        params: of the stored parameters, which the optimizer updates. Half here loses small updates: 1 + 0.001 is 1 in bfloat16.
-        compute: to which parameters and floating inputs are cast for the model.
-        output: to which the model's floating outputs are cast, before the loss sees them.
+        param_dtype: of the stored parameters, which the optimizer updates. Half here loses small updates: 1 + 0.001 is 1 in bfloat16.
+        compute_dtype: to which parameters and floating inputs are cast for the model.
+        output_dtype: to which the model's floating outputs are cast, before the loss sees them.
         overrides: `(pattern, dtype)` pairs, first fit first: parameters whose path fits (see `trees.matches`) are cast to that
-            dtype instead of `compute`, as in `(("LayerNorm_*", "float32"), ("head/*", "float32"))`.
+            dtype instead of `compute_dtype`, as in `(("LayerNorm_*", "float32"), ("head/*", "float32"))`.
         matmul: precision of matrix products and convolutions on float32 numbers, as `jax_default_matmul_precision`: "highest" for
             strict float32, "tensorfloat32"; None leaves what is set for the process.
 
@@ -37,16 +37,16 @@ class Policy:
         ValueError: a dtype is not a real floating one, or `matmul` is unknown; all offenders are named.
     """
 
-    params: Any = jnp.float32
-    compute: Any = jnp.float32
-    output: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+    compute_dtype: Any = jnp.float32
+    output_dtype: Any = jnp.float32
     overrides: tuple[tuple[str, Any], ...] = ()
     matmul: str | None = None
 
     def __post_init__(self) -> None:
         """Bring the dtypes to one form, so that equal policies are equal and hash alike."""
         wrong: list[str] = []
-        for name in ("params", "compute", "output"):
+        for name in ("param_dtype", "compute_dtype", "output_dtype"):
             object.__setattr__(self, name, _floating(getattr(self, name), name, wrong))
         pairs = tuple((pattern, _floating(dtype, f"override {pattern!r}", wrong)) for pattern, dtype in self.overrides)
         object.__setattr__(self, "overrides", pairs)
@@ -61,7 +61,12 @@ class Policy:
         float32 = jnp.dtype(jnp.float32)
         return any(
             dtype != float32
-            for dtype in (self.params, self.compute, self.output, *(wanted for _, wanted in self.overrides))
+            for dtype in (
+                self.param_dtype,
+                self.compute_dtype,
+                self.output_dtype,
+                *(wanted for _, wanted in self.overrides),
+            )
         )
 
 
@@ -90,10 +95,14 @@ _NAMED = {
     "float32": Policy(),
     "strict_float32": Policy(matmul="highest"),
     "tensorfloat32": Policy(matmul="tensorfloat32"),
-    "bfloat16": Policy(compute=jnp.bfloat16),
-    "float16": Policy(compute=jnp.float16),
+    "bfloat16": Policy(compute_dtype=jnp.bfloat16),
+    "float16": Policy(compute_dtype=jnp.float16),
 }
-_FIELDS = {"p": "params", "c": "compute", "o": "output"}
+_FIELDS = {
+    **dict.fromkeys(("p", "params"), "param_dtype"),
+    **dict.fromkeys(("c", "compute"), "compute_dtype"),
+    **dict.fromkeys(("o", "output"), "output_dtype"),
+}
 _DTYPES = {"f64": "float64", "f32": "float32", "f16": "float16", "bf16": "bfloat16", "full": "float32"}
 
 
@@ -103,8 +112,8 @@ def parse_policy(policy: Policy | str) -> Policy:
     - "float32": casts nothing, and leaves the precision of matrix products as the process has it.
     - "strict_float32", "tensorfloat32": the same, with the precision of matrix products on accelerators spelled out.
     - "bfloat16", "float16": float32 parameters and outputs, half compute.
-    - "params=float32,compute=bfloat16,output=float32": any of `params`, `compute`, `output` (or `p`, `c`, `o`) and `matmul`; what
-      is left out is float32. Short dtypes (`f32`, `bf16`, `f16`) are understood.
+    - "param_dtype=float32,compute_dtype=bfloat16,output_dtype=float32": any of the three (also as `params`, `compute`, `output`
+      or `p`, `c`, `o`) and `matmul`; what is left out is float32. Short dtypes (`f32`, `bf16`, `f16`) are understood.
 
     Raises:
         ValueError: the text is none of these.
@@ -117,7 +126,8 @@ def parse_policy(policy: Policy | str) -> Policy:
         raise ValueError(_unknown(policy))
     pairs = [(name.strip(), value.strip()) for name, _, value in (part.partition("=") for part in policy.split(","))]
     fields = [_FIELDS.get(name, name) for name, _ in pairs]
-    unknown = [name for name in fields if name not in ("params", "compute", "output", "matmul")]
+    known = (*_FIELDS.values(), "matmul")
+    unknown = [name for name in fields if name not in known]
     # numpy's half is float16; to users of jmp it is bfloat16 on a TPU.
     unknown += [f"{name}=half (float16 or bfloat16?)" for name, value in pairs if value == "half"]
     if unknown or len(set(fields)) < len(fields):
@@ -129,7 +139,7 @@ def parse_policy(policy: Policy | str) -> Policy:
 def _unknown(policy: str) -> str:
     return (
         f"precision policy {policy!r} is not understood; wanted one of {', '.join(_NAMED)}, or "
-        "'params=float32,compute=bfloat16,output=float32' with any of params, compute, output and matmul."
+        "'param_dtype=float32,compute_dtype=bfloat16,output_dtype=float32' with any of these three and matmul."
     )
 
 
@@ -137,14 +147,14 @@ def storage_params(policy: Policy, params: PyTree) -> PyTree:
     """Parameters in the dtype in which they are kept and updated; overridden ones are kept at least as wide as their override."""
     if not policy.casts:
         return params
-    return _cast_by_path(policy, params, policy.params, widen=True)
+    return _cast_by_path(policy, params, policy.param_dtype, widen=True)
 
 
 def cast_params(policy: Policy, params: PyTree) -> PyTree:
-    """Stored parameters as the model computes with them: floating leaves in `compute`, or in their override."""
+    """Stored parameters as the model computes with them: floating leaves in `compute_dtype`, or in their override."""
     if not policy.casts:
         return params
-    return _cast_by_path(policy, params, policy.compute, widen=False)
+    return _cast_by_path(policy, params, policy.compute_dtype, widen=False)
 
 
 def _cast_by_path(policy: Policy, params: PyTree, dtype: Any, *, widen: bool) -> PyTree:
@@ -158,12 +168,12 @@ def _cast_by_path(policy: Policy, params: PyTree, dtype: Any, *, widen: bool) ->
 
 def cast_inputs(policy: Policy, inputs: PyTree) -> PyTree:
     """Inputs as the model computes with them. Integers (token ids, raw images), masks and keys stay."""
-    return trees.cast_floating(inputs, policy.compute) if policy.casts else inputs
+    return trees.cast_floating(inputs, policy.compute_dtype) if policy.casts else inputs
 
 
 def cast_outputs(policy: Policy, outputs: PyTree) -> PyTree:
     """Outputs as the loss and the metrics get them."""
-    return trees.cast_floating(outputs, policy.output) if policy.casts else outputs
+    return trees.cast_floating(outputs, policy.output_dtype) if policy.casts else outputs
 
 
 def _keep_state(before: PyTree, after: PyTree) -> PyTree:

@@ -86,7 +86,7 @@ def movement(before: np.ndarray, after: np.ndarray, lead: int = 1) -> Float[np.n
 
 def precision_of(setup: Setup) -> float:
     """Relative rounding of the format that the model computes in."""
-    return float(jnp.finfo(setup.task.precision.compute).eps) if setup.task.precision.casts else 1.2e-7
+    return float(jnp.finfo(setup.task.precision.compute_dtype).eps) if setup.task.precision.casts else 1.2e-7
 
 
 def loss_gradient_at_outputs(setup: Setup) -> Callable[[Any, Any], Any]:

@@ -41,7 +41,7 @@ def half_format(setup: Setup) -> HalfFormat | None:
     """The half-precision format that the set-up computes in, or None; float16 first where both occur. Traces, compiles nothing."""
     policy = setup.task.precision
     places = {
-        "policy": [policy.compute, policy.output],
+        "policy": [policy.compute_dtype, policy.output_dtype],
         "parameters": [leaf.dtype for leaf in jax.tree.leaves(setup.params) if trees.is_floating(leaf)],
     }
     for where, dtypes in places.items():
@@ -210,7 +210,7 @@ def scale_in_force(setup: Setup) -> Scale:
     """The task's loss scale, or what the state of the user's own loop shows of one."""
     given = setup.task.loss_scale
     if given.kind != "none":
-        return Scale(given.kind, float(given.scale), float(given.floor))
+        return Scale(given.kind, float(given.scale), float(given.min_scale))
     if not setup.owns_loop:
         return Scale("none", 1.0)
     shown = shown_scale(setup.fresh_state())

@@ -117,14 +117,14 @@ def told_of_floor(rows: Mapping[str, np.ndarray], state: TrainState) -> str | No
     """What to warn of when a step was skipped with a dynamic scale at its floor already, where nothing is left to give way."""
     if state.loss_scale.kind != "dynamic":
         return None
-    floor = float(state.loss_scale.floor)
+    floor = float(state.loss_scale.min_scale)
     # The first skip in a row brings the scale to its floor at most; a second one there says that it did not help.
     stuck = (rows["skipped_in_a_row"] >= 2) & (rows["loss_scale"] <= floor)
     if not stuck.any():
         return None
     at = int(np.argmax(stuck))
     return (
-        f"{_skipped(rows, state, at)} The scale is at its floor: lower the floor (jr.dynamic_loss_scale(floor=...)), keep that layer in "
+        f"{_skipped(rows, state, at)} The scale is at its floor: lower the floor (jr.dynamic_loss_scale(min_scale=...)), keep that layer in "
         "float32, or look for a NaN that float32 has too."
     )
 

@@ -94,7 +94,7 @@ def test_the_text_is_real_and_cut_into_rows() -> None:
 @pytest.mark.slow
 def test_overflow_on_purpose_is_survived_and_curves_are_drawn(tmp_path: Path) -> None:
     tiny = Transformer(width=16, heads=2, blocks=1)
-    scale = dynamic_loss_scale(initial=2.0**28, ceiling=2.0**28)
+    scale = dynamic_loss_scale(init_scale=2.0**28, max_scale=2.0**28)
     task = text_task(length=8, characters=1000, model=tiny, policy="float16", loss_scale=scale)
     with jax.numpy_dtype_promotion("standard"):  # Flax's LayerNorm mixes float16 and float32
         run = experiment.train(task, seed=0, steps=30)

@@ -24,7 +24,7 @@ BAD = (np.asarray(False), np.asarray(3, np.int32))
 def changed():
     """A dynamic loss scale in which no field has its default value."""
     loss_scale = dynamic_loss_scale(
-        initial=8.0, factor=4.0, backoff=0.25, growth_every=3, floor=2.0**-6, ceiling=2.0**10
+        init_scale=8.0, growth_factor=4.0, backoff_factor=0.25, growth_interval=3, min_scale=2.0**-6, max_scale=2.0**10
     )
     for outcome in (BAD, GOOD, BAD, BAD, GOOD, GOOD):
         loss_scale = scaling.update(loss_scale, *outcome)
@@ -40,11 +40,11 @@ class Reference:
     """The rule in Python numbers: float64, no arrays, no tracing."""
 
     scale: float
-    factor: float
-    backoff: float
-    growth_every: int
-    floor: float
-    ceiling: float
+    growth_factor: float
+    backoff_factor: float
+    growth_interval: int
+    min_scale: float
+    max_scale: float
     good: int = 0
     skipped: int = 0
     in_a_row: int = 0
@@ -53,26 +53,32 @@ class Reference:
         if finite:
             self.in_a_row = 0
             self.good += 1
-            if self.good == self.growth_every:
-                self.scale, self.good = min(self.scale * self.factor, self.ceiling), 0
+            if self.good == self.growth_interval:
+                self.scale, self.good = min(self.scale * self.growth_factor, self.max_scale), 0
         else:
             self.skipped += 1
             self.in_a_row += 1
-            self.scale, self.good = max(self.scale * self.backoff, self.floor), 0
+            self.scale, self.good = max(self.scale * self.backoff_factor, self.min_scale), 0
 
 
 @few
 @given(
     outcomes=st.lists(st.booleans(), max_size=30),
     exponents=st.lists(st.integers(-20, 24), min_size=3, max_size=3).map(sorted),
-    factor=st.sampled_from([1.5, 2.0, 4.0, 1000.0]),
-    backoff=st.sampled_from([0.5, 0.25, 0.1]),
-    growth_every=st.integers(1, 5),
+    growth_factor=st.sampled_from([1.5, 2.0, 4.0, 1000.0]),
+    backoff_factor=st.sampled_from([0.5, 0.25, 0.1]),
+    growth_interval=st.integers(1, 5),
 )
-def test_dynamic_follows_the_reference(outcomes, exponents, factor, backoff, growth_every):
-    floor, initial, ceiling = (2.0**exponent for exponent in exponents)
-    rule = {"factor": factor, "backoff": backoff, "growth_every": growth_every, "floor": floor, "ceiling": ceiling}
-    loss_scale, reference = dynamic_loss_scale(initial=initial, **rule), Reference(scale=initial, **rule)
+def test_dynamic_follows_the_reference(outcomes, exponents, growth_factor, backoff_factor, growth_interval):
+    min_scale, init_scale, max_scale = (2.0**exponent for exponent in exponents)
+    rule = {
+        "growth_factor": growth_factor,
+        "backoff_factor": backoff_factor,
+        "growth_interval": growth_interval,
+        "min_scale": min_scale,
+        "max_scale": max_scale,
+    }
+    loss_scale, reference = dynamic_loss_scale(init_scale=init_scale, **rule), Reference(scale=init_scale, **rule)
     update = jax.jit(scaling.update)
     for index, finite in enumerate(outcomes):
         loss_scale = update(loss_scale, np.asarray(finite), np.asarray(-1 if finite else index, np.int32))
@@ -86,7 +92,7 @@ def test_dynamic_follows_the_reference(outcomes, exponents, factor, backoff, gro
 
 @pytest.mark.parametrize("steps", [1, 2, 7, 2000])
 def test_growth_after_exactly_so_many_good_steps(steps):
-    start = dynamic_loss_scale(growth_every=steps)
+    start = dynamic_loss_scale(growth_interval=steps)
 
     def body(loss_scale, _):
         loss_scale = scaling.update(loss_scale, *GOOD)
@@ -98,25 +104,25 @@ def test_growth_after_exactly_so_many_good_steps(steps):
 
 
 def test_a_bad_step_starts_the_count_anew():
-    loss_scale = dynamic_loss_scale(initial=8.0, growth_every=3)
+    loss_scale = dynamic_loss_scale(init_scale=8.0, growth_interval=3)
     for outcome in (GOOD, GOOD, BAD, GOOD, GOOD):
         loss_scale = scaling.update(loss_scale, *outcome)
     assert float(loss_scale.scale) == 4.0
     assert float(scaling.update(loss_scale, *GOOD).scale) == 8.0
 
 
-@pytest.mark.parametrize("floor", [1.0, 2.0**-10, 2.0**-126])
-def test_floor_holds_below_one_and_under_jit(floor):
-    loss_scale = dynamic_loss_scale(initial=max(floor, 2.0**-5), floor=floor)
+@pytest.mark.parametrize("min_scale", [1.0, 2.0**-10, 2.0**-126])
+def test_floor_holds_below_one_and_under_jit(min_scale):
+    loss_scale = dynamic_loss_scale(init_scale=max(min_scale, 2.0**-5), min_scale=min_scale)
     update = jax.jit(scaling.update)
     for _ in range(130):
         loss_scale = update(loss_scale, *BAD)
-    assert float(loss_scale.scale) == floor
-    np.testing.assert_array_equal(scaling.unscale(loss_scale, jnp.float32(floor)), 1.0)
+    assert float(loss_scale.scale) == min_scale
+    np.testing.assert_array_equal(scaling.unscale(loss_scale, jnp.float32(min_scale)), 1.0)
 
 
 def test_ceiling_holds():
-    loss_scale = dynamic_loss_scale(initial=2.0**23, growth_every=1)
+    loss_scale = dynamic_loss_scale(init_scale=2.0**23, growth_interval=1)
     for _ in range(3):
         loss_scale = scaling.update(loss_scale, *GOOD)
     assert float(loss_scale.scale) == 2.0**24
@@ -169,7 +175,7 @@ def test_a_growth_step_changes_no_gradient():
         bad = trees.first_nonfinite(grads)
         return grads, scaling.update(loss_scale, bad < 0, bad)
 
-    loss_scale = dynamic_loss_scale(growth_every=1)
+    loss_scale = dynamic_loss_scale(growth_interval=1)
     for _ in range(4):
         grads, grown = step(loss_scale)
         assert float(grown.scale) == 2 * float(loss_scale.scale)
@@ -219,14 +225,14 @@ def test_placeholders_and_stacks_fit_where_numbers_stand():
 
 @pytest.mark.parametrize("kind", ["static", "dynamic"])
 def test_one_program_for_every_number(kind):
-    """Another scale, factor, floor or growth interval, and the second call, compile nothing."""
+    """Another scale, growth_factor, min_scale or growth interval, and the second call, compile nothing."""
     update = jax.jit(scaling.update, donate_argnums=0)
     others = {
         "static": [static_loss_scale(scale) for scale in (64.0, 128.0, 256.0)],
         "dynamic": [
             dynamic_loss_scale(),
-            dynamic_loss_scale(initial=4.0, factor=3.0, floor=0.25),
-            dynamic_loss_scale(growth_every=7),
+            dynamic_loss_scale(init_scale=4.0, growth_factor=3.0, min_scale=0.25),
+            dynamic_loss_scale(growth_interval=7),
         ],
     }
     with counting_compiles() as compiles:
@@ -255,17 +261,17 @@ def test_update_needs_no_host():
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ({"initial": 0.0}, "initial"),
-        ({"initial": float("inf")}, "initial"),
-        ({"initial": float("nan")}, "initial"),
-        ({"factor": 1.0}, "factor"),
-        ({"factor": float("inf")}, "factor"),
-        ({"backoff": 1.0}, "backoff"),
-        ({"backoff": 0.0}, "backoff"),
-        ({"growth_every": 0}, "growth_every"),
-        ({"initial": 0.5}, "floor=1.0, initial=0.5"),
-        ({"ceiling": 2.0**200}, "ceiling"),
-        ({"floor": 2.0**-140}, "floor"),
+        ({"init_scale": 0.0}, "init_scale"),
+        ({"init_scale": float("inf")}, "init_scale"),
+        ({"init_scale": float("nan")}, "init_scale"),
+        ({"growth_factor": 1.0}, "growth_factor"),
+        ({"growth_factor": float("inf")}, "growth_factor"),
+        ({"backoff_factor": 1.0}, "backoff_factor"),
+        ({"backoff_factor": 0.0}, "backoff_factor"),
+        ({"growth_interval": 0}, "growth_interval"),
+        ({"init_scale": 0.5}, "min_scale=1.0, init_scale=0.5"),
+        ({"max_scale": 2.0**200}, "max_scale"),
+        ({"min_scale": 2.0**-140}, "min_scale"),
     ],
 )
 def test_arguments_out_of_range_are_refused(arguments, named):
@@ -274,8 +280,8 @@ def test_arguments_out_of_range_are_refused(arguments, named):
 
 
 def test_all_offenders_are_named_at_once():
-    with pytest.raises(ValueError, match=r"initial.*factor.*backoff.*growth_every"):
-        dynamic_loss_scale(initial=-1.0, factor=0.5, backoff=2.0, growth_every=0)
+    with pytest.raises(ValueError, match=r"init_scale.*growth_factor.*backoff_factor.*growth_interval"):
+        dynamic_loss_scale(init_scale=-1.0, growth_factor=0.5, backoff_factor=2.0, growth_interval=0)
     with pytest.raises(ValueError, match="scale=0"):
         static_loss_scale(0)
 
@@ -284,11 +290,11 @@ PATHS = ["gradients/Dense_0/bias", "gradients/Dense_0/kernel", "gradients/Dense_
 
 
 def test_diagnosis_names_the_layer_when_the_scale_is_at_its_floor():
-    loss_scale = dynamic_loss_scale(initial=4.0, floor=2.0)
+    loss_scale = dynamic_loss_scale(init_scale=4.0, min_scale=2.0)
     assert scaling.diagnose(loss_scale, PATHS) is None
     once = scaling.update(loss_scale, *BAD)
     assert "Dense_1/kernel" in (scaling.diagnose(once, PATHS) or "")
-    assert "floor" in (scaling.diagnose(once, PATHS) or "")
+    assert "min_scale" in (scaling.diagnose(once, PATHS) or "")
     assert scaling.diagnose(scaling.update(once, *GOOD), PATHS) is None
 
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from jaxrecipe.precision import numerics
 from jaxrecipe.precision.activations import activation_shapes, watched
-from jaxrecipe.precision.numerics import HIGHEST, LOWEST, advise, exponent_map, exponents, shares, survey
+from jaxrecipe.precision.numerics import HIGHEST, LOWEST, advise, exponents, shares, survey
+from jaxrecipe.probes.exponent_map import exponent_map
 
 few = settings(max_examples=25, deadline=None)
 FLOAT32 = st.floats(width=32, allow_nan=True, allow_infinity=True)

@@ -33,13 +33,13 @@ def dtypes(tree):
     ("text", "wanted"),
     [
         ("float32", Policy()),
-        ("bfloat16", Policy(compute=BF16)),
-        ("float16", Policy(compute=F16)),
+        ("bfloat16", Policy(compute_dtype=BF16)),
+        ("float16", Policy(compute_dtype=F16)),
         ("strict_float32", Policy(matmul="highest")),
         ("tensorfloat32", Policy(matmul="tensorfloat32")),
-        ("params=float32,compute=bfloat16,output=float32", Policy(compute=BF16)),
-        ("p=bf16, c=bf16, o=f32", Policy(params=BF16, compute=BF16)),
-        ("compute=float16,matmul=highest", Policy(compute=F16, matmul="highest")),
+        ("params=float32,compute=bfloat16,output=float32", Policy(compute_dtype=BF16)),
+        ("p=bf16, c=bf16, o=f32", Policy(param_dtype=BF16, compute_dtype=BF16)),
+        ("compute=float16,matmul=highest", Policy(compute_dtype=F16, matmul="highest")),
         ("params=full", Policy()),
     ],
 )
@@ -50,7 +50,7 @@ def test_names(text, wanted):
 
 def test_equal_policies_hash_alike_however_the_dtype_was_given():
     given = ["bfloat16", jnp.bfloat16, BF16, np.dtype("bfloat16")]
-    policies = {Policy(compute=dtype, overrides=(("norm*", dtype),)) for dtype in given}
+    policies = {Policy(compute_dtype=dtype, overrides=(("norm*", dtype),)) for dtype in given}
     assert len(policies) == 1
 
 
@@ -63,18 +63,22 @@ def test_what_is_not_understood_is_refused(text):
 
 
 def test_all_bad_fields_are_named_at_once():
-    with pytest.raises(ValueError, match=r"params is int32.*compute is 'foo'.*output is None.*'x\*'.*matmul"):
-        Policy(params="int32", compute="foo", output=None, overrides=(("x*", "uint8"),), matmul="nonsense")
+    with pytest.raises(
+        ValueError, match=r"param_dtype is int32.*compute_dtype is 'foo'.*output_dtype is None.*'x\*'.*matmul"
+    ):
+        Policy(
+            param_dtype="int32", compute_dtype="foo", output_dtype=None, overrides=(("x*", "uint8"),), matmul="nonsense"
+        )
 
 
 @pytest.mark.parametrize("half", ["bfloat16", "float16", F16])
 def test_a_dtype_given_as_a_string_is_honoured(half):
-    policy = Policy(compute=half)
+    policy = Policy(compute_dtype=half)
     assert cast_params(policy, PARAMS)["Dense_0"]["kernel"].dtype == jnp.dtype(half)
 
 
 def test_overrides_by_path_first_fit_first():
-    policy = Policy(compute=F16, overrides=(("LayerNorm_*/bias", "bfloat16"), ("LayerNorm_*", "float32")))
+    policy = Policy(compute_dtype=F16, overrides=(("LayerNorm_*/bias", "bfloat16"), ("LayerNorm_*", "float32")))
     assert dtypes(cast_params(policy, PARAMS)) == {
         "LayerNorm_0": {"scale": "float32", "bias": "bfloat16"},
         "Dense_0": {"kernel": "float16"},
@@ -83,11 +87,11 @@ def test_overrides_by_path_first_fit_first():
 
 
 def test_storage_keeps_overridden_parameters_wide():
-    policy = Policy(params=BF16, compute=BF16, overrides=(("LayerNorm_*", "float32"),))
+    policy = Policy(param_dtype=BF16, compute_dtype=BF16, overrides=(("LayerNorm_*", "float32"),))
     stored = storage_params(policy, PARAMS)
     assert dtypes(stored)["LayerNorm_0"] == {"scale": "float32", "bias": "float32"}
     assert dtypes(stored)["Dense_0"] == {"kernel": "bfloat16"}
-    assert dtypes(storage_params(Policy(compute=F16), PARAMS))["Dense_0"] == {"kernel": "float32"}
+    assert dtypes(storage_params(Policy(compute_dtype=F16), PARAMS))["Dense_0"] == {"kernel": "float32"}
 
 
 def test_none_integers_and_keys_pass_through():

@@ -141,7 +141,11 @@ def test_without_a_loss_scale_a_nan_stays_loud():
 @given(st.sampled_from([2.0**exponent for exponent in range(-4, 13)]), st.booleans())
 def test_the_scale_leaves_no_trace_in_float32(scale, dynamic):
     """Static or growing at every step: parameters are those of a run without scaling, to the last bit."""
-    loss_scale = dynamic_loss_scale(initial=scale, floor=scale, growth_every=1) if dynamic else static_loss_scale(scale)
+    loss_scale = (
+        dynamic_loss_scale(init_scale=scale, min_scale=scale, growth_interval=1)
+        if dynamic
+        else static_loss_scale(scale)
+    )
     scaled, plain = begin(TASK), begin(TASK)
     scaled = type(scaled)(
         *(getattr(scaled, f) for f in ("step", "params", "model_state", "opt_state")), loss_scale, scaled.key
@@ -206,7 +210,9 @@ def test_a_dynamic_step_is_one_program_without_a_callback():
 def test_overflow_in_half_is_survived(half):
     """Targets near float16's end: at scale 2**15 the backward pass overflows until the scale has come down."""
     model = linen(nn.Dense(2))
-    task = make_task(model=model, optimizer=optax.sgd(1e-3), policy=half, loss_scale=dynamic_loss_scale(floor=2.0**-10))
+    task = make_task(
+        model=model, optimizer=optax.sgd(1e-3), policy=half, loss_scale=dynamic_loss_scale(min_scale=2.0**-10)
+    )
     step = jax.jit(make_train_step(task))
     state = begin(task)
     large = batch()._replace(targets=jnp.full((8, 2), 300.0, jnp.float32))
@@ -221,7 +227,7 @@ def test_overflow_in_half_is_survived(half):
 
 
 def test_scan_over_steps_agrees_with_the_loop():
-    task = make_task(loss_scale=dynamic_loss_scale(growth_every=2))
+    task = make_task(loss_scale=dynamic_loss_scale(growth_interval=2))
     step = make_train_step(task)
     batches = [batch(bad=bad) for bad in (False, False, True, False)]
     looped = begin(task)

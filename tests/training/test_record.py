@@ -30,7 +30,7 @@ def steep(task: Any, **changes: Any) -> Any:
 
 
 def test_a_floor_above_one_is_warned_of_and_then_raised_at_with_the_name_of_the_layer(make_task: Any) -> None:
-    task = steep(make_task(noisy=False), loss_scale=dynamic_loss_scale(initial=16.0, floor=4.0))
+    task = steep(make_task(noisy=False), loss_scale=dynamic_loss_scale(init_scale=16.0, min_scale=4.0))
     with (
         pytest.warns(
             RuntimeWarning, match=r"at loss scale 4: gradients/b is not finite\. The scale is at its floor"
@@ -44,7 +44,7 @@ def test_a_floor_above_one_is_warned_of_and_then_raised_at_with_the_name_of_the_
 
 
 def test_a_floor_below_one_lets_the_same_run_train_and_the_metrics_tell(make_task: Any) -> None:
-    task = steep(make_task(noisy=False), loss_scale=dynamic_loss_scale(initial=16.0, floor=2.0**-20))
+    task = steep(make_task(noisy=False), loss_scale=dynamic_loss_scale(init_scale=16.0, min_scale=2.0**-20))
     done = fit(task, steps=30)
     skipped = int(done.history["skipped"][-1])
     # Halved from 16 to where a gradient of at most STEEP fits below 65,504: 2**-11 at the lowest.
@@ -86,7 +86,7 @@ def test_an_optimizer_that_breaks_in_half_precision_is_not_taken_for_an_overflow
 
 
 def test_each_step_of_a_call_counts_and_tells_its_own_scale(make_task: Any) -> None:
-    state = new_state(make_task(loss_scale=dynamic_loss_scale(initial=8.0, floor=2.0)))
+    state = new_state(make_task(loss_scale=dynamic_loss_scale(init_scale=8.0, min_scale=2.0)))
     rows = {
         "step": np.array([5, 6, 7, 8]),
         "loss": np.array([np.nan, np.nan, np.nan, 1.0]),

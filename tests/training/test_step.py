@@ -114,7 +114,7 @@ def test_masked_mean_of_nothing_is_zero() -> None:
     assert float(masked_mean(jnp.array([jnp.nan]), jnp.array([False]))) == 0.0
 
 
-@pytest.mark.parametrize("loss_scale", [static_loss_scale(8.0), dynamic_loss_scale(initial=8.0)])
+@pytest.mark.parametrize("loss_scale", [static_loss_scale(8.0), dynamic_loss_scale(init_scale=8.0)])
 def test_a_skipped_step_keeps_everything_but_step_and_scale(make_task: Any, same: Any, loss_scale: Any) -> None:
     task = make_task(loss_scale=loss_scale, prepare=lambda x, y: (x.astype(jnp.float32), y), augment=None)
     step = jax.jit(make_train_step(task))
@@ -141,7 +141,7 @@ def test_the_offending_leaf_is_named(make_task: Any) -> None:
         rooted = jnp.broadcast_to(jnp.sqrt(params["b"]).sum(), inputs.shape[:1])
         return {"kept": inputs @ params["w"], "rooted": rooted}, state
 
-    task = make_task(noisy=False, loss=loss, metrics={}, loss_scale=dynamic_loss_scale(initial=2.0))
+    task = make_task(noisy=False, loss=loss, metrics={}, loss_scale=dynamic_loss_scale(init_scale=2.0))
     task = task.replace(model=replace(task.model, apply=apply))
     state, _ = jax.jit(make_train_step(task))(new_state(task), batch_of(task, np.arange(8)))
     assert last_bad_path(state) == "gradients/b"
@@ -201,7 +201,7 @@ def test_prepare_comes_before_augment_which_sees_another_key_than_the_model(make
 
 @pytest.mark.parametrize("policy", ["bfloat16", "float16"])
 def test_half_precision_keeps_float32_masters_and_metrics(make_task: Any, policy: str) -> None:
-    task = make_task(policy=policy, loss_scale=dynamic_loss_scale(initial=2.0**8))
+    task = make_task(policy=policy, loss_scale=dynamic_loss_scale(init_scale=2.0**8))
     state, metrics = jax.jit(make_train_step(task))(new_state(task), batch_of(task, np.arange(8)))
     floating = [leaf for leaf in jax.tree.leaves((state.params, state.model_state)) if leaf.ndim]
     assert {leaf.dtype for leaf in floating} == {np.dtype("float32")}
@@ -210,7 +210,7 @@ def test_half_precision_keeps_float32_masters_and_metrics(make_task: Any, policy
 
 
 def test_one_compile_for_all_steps(make_task: Any) -> None:
-    task = make_task(loss_scale=dynamic_loss_scale(growth_every=2))
+    task = make_task(loss_scale=dynamic_loss_scale(growth_interval=2))
     step = jax.jit(make_train_step(task))
     state, batches = new_state(task), [batch_of(task, np.arange(8) + taken) for taken in range(4)]
     state, _ = step(state, batches[0])
@@ -224,7 +224,7 @@ def test_one_compile_for_all_steps(make_task: Any) -> None:
 def test_branch_and_choice_take_the_same_step(make_task: Any, same: Any, monkeypatch: Any, bad: bool) -> None:
     """What runs on a CPU and what runs elsewhere are two ways to write one decision."""
     task = make_task(
-        loss_scale=dynamic_loss_scale(initial=8.0), prepare=lambda x, y: (x.astype(jnp.float32), y), augment=None
+        loss_scale=dynamic_loss_scale(init_scale=8.0), prepare=lambda x, y: (x.astype(jnp.float32), y), augment=None
     )
     batch = batch_of(task, np.arange(8))
     batch = batch._replace(inputs=batch.inputs.astype(jnp.float32).at[0].set(jnp.nan if bad else 1.0))
@@ -247,7 +247,7 @@ def test_branch_and_choice_take_the_same_step(make_task: Any, same: Any, monkeyp
 
 def test_gradients_whose_squares_overflow_are_not_skipped(make_task: Any) -> None:
     """Finite gradients of 1e25: their norm is infinite in float32, and the exact check decides."""
-    task = make_task(noisy=False, loss_scale=dynamic_loss_scale(initial=1.0), optimizer=optax.sgd(1e-20))
+    task = make_task(noisy=False, loss_scale=dynamic_loss_scale(init_scale=1.0), optimizer=optax.sgd(1e-20))
     task = task.replace(loss=lambda outputs, targets: 1e25 * outputs.sum(axis=-1))
     after, metrics = jax.jit(make_train_step(task))(new_state(task), batch_of(task, np.arange(8)))
     assert not np.isfinite(metrics["grad_norm"])

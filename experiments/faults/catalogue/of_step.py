@@ -66,7 +66,7 @@ def weight_decay_swamps(task: jr.Task) -> jr.Task:
 
 def epsilon_vanishes(task: jr.Task) -> jr.Task:
     """Parameters and Adam's moments are float16, where its epsilon of 1e-16 is zero."""
-    policy = jr.Policy(params=jnp.float16, compute=jnp.float16, output=jnp.float32)
+    policy = jr.Policy(param_dtype=jnp.float16, compute_dtype=jnp.float16, output_dtype=jnp.float32)
     return task.replace(policy=policy, loss_scale=jr.no_loss_scale(), optimizer=optax.adam(2e-3, eps=1e-16))
 
 

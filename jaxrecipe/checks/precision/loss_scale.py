@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
 from jaxrecipe import trees
-from jaxrecipe.precision.numerics import Advice, Survey, advise, exponent_map, joined, shares, survey, worst_rows
+from jaxrecipe.precision.numerics import Advice, Survey, advise, joined, shares, survey, worst_rows
 from jaxrecipe.probes import half_precision as half
+from jaxrecipe.probes.exponent_map import exponent_map
 from jaxrecipe.report.result import Curve, Evidence, Result, Status, unsorted_result
 from jaxrecipe.setup import Setup
 
@@ -238,7 +239,7 @@ def _verdict(
         return Status.WARN, f"The static scale of {case.at:g} leaves no room.", _advised(case)
     if case.run.skipped and case.run.skipped > max(10, case.run.steps // 2):
         told = f"{case.run.skipped} of the first {case.run.steps} steps were skipped before the scale came down to {case.run.scales[-1]:g}."
-        return Status.WARN, told, f"Start lower: jr.dynamic_loss_scale(initial={_power(case.advice.scale)})."
+        return Status.WARN, told, f"Start lower: jr.dynamic_loss_scale(init_scale={_power(case.advice.scale)})."
     return Status.PASS, _fine(case), ""
 
 
@@ -272,7 +273,7 @@ def _overflows(setup: Setup, case: _Case, key: PRNGKeyArray) -> Verdict:
         return (
             Status.FAIL,
             f"{finding[:-1]}, and not at the floor of {max(case.scale.floor, case.at):g} either.",
-            f"Lower the floor (jr.dynamic_loss_scale(floor={_power(case.advice.scale)})), or look for a layer whose backward pass divides by "
+            f"Lower the floor (jr.dynamic_loss_scale(min_scale={_power(case.advice.scale)})), or look for a layer whose backward pass divides by "
             "something that is zero in float16.",
         )
     return Status.FAIL, finding, _advised(case)
@@ -304,7 +305,7 @@ def _stuck(case: _Case) -> Verdict:
         return (
             Status.WARN,
             finding,
-            f"The scale is still coming down: start lower, jr.dynamic_loss_scale(initial={_power(case.advice.scale)}).",
+            f"The scale is still coming down: start lower, jr.dynamic_loss_scale(init_scale={_power(case.advice.scale)}).",
         )
     return (
         Status.FAIL,
@@ -319,7 +320,7 @@ def _underflows(setup: Setup, case: _Case, key: PRNGKeyArray, full: Any, low: An
     finding = (
         f"{case.dtype} underflow: {case.lost.share:.0%} of the gradient of {case.lost.layer} becomes zero {where}."
     )
-    ceiling = float(setup.task.loss_scale.ceiling)
+    ceiling = float(setup.task.loss_scale.max_scale)
     if case.scale.kind == "dynamic" and case.at < case.advice.scale and ceiling < case.advice.scale:
         hint = f"The scale's ceiling of {ceiling:g} is below the advised {case.advice.scale:g}: raise it."
         return (Status.FAIL if case.lost.share > underflow else Status.WARN), finding, hint

@@ -33,7 +33,7 @@ def precision_parity(
 
     Why it matters: one layer whose sums overflow or cancel in half precision trains on noise while the others and the loss look well.
 
-    What to do: keep norms, softmax, the loss and the final layer in float32: `Policy(compute="float16", overrides=(("LayerNorm_*",
+    What to do: keep norms, softmax, the loss and the final layer in float32: `Policy(compute_dtype="float16", overrides=(("LayerNorm_*",
     "float32"),))` for parameters, and a cast in the model where it sums; return float32 outputs; give float16 a loss scale.
 
     Args:
@@ -217,7 +217,7 @@ def _cause(setup: Setup, dtype: str, layer: Layer, key: PRNGKeyArray, scale: flo
             f"{dtype} underflow: {layer.zeros.mean():.0%} of its numbers became zero. Give the task a loss scale "
             "(jr.dynamic_loss_scale()), or use bfloat16, which has the range of float32."
         )
-    output = setup.task.precision.output.name
+    output = setup.task.precision.output_dtype.name
     first = (
         f"The outputs reach the loss in {output}: set the policy's output to float32. " if output in half.HALF else ""
     )

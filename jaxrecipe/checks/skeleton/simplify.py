@@ -118,7 +118,7 @@ def _switched_on(setup: Setup, key: PRNGKeyArray) -> tuple[list[On], Curve | Non
     found += _clipping(setup, gradients)
     found += _average(setup, key)
     if setup.task.precision.casts:
-        found.append(On("reduced precision", str(np.dtype(setup.task.precision.compute))))
+        found.append(On("reduced precision", str(np.dtype(setup.task.precision.compute_dtype))))
     if setup.task.loss_scale.kind != "none":
         found.append(On("loss scale", setup.task.loss_scale.kind))
     return found, schedule, _too_strong(noise, decay)
