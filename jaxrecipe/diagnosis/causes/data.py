@@ -1,4 +1,4 @@
-"""Causes that lie in the data: inputs, labels, splits, order."""
+"""Causes that lie in the data as a whole: inputs, labels, classes, copies, leaks."""
 
 from jaxrecipe.diagnosis.causes.cause import Cause
 
@@ -282,39 +282,6 @@ CAUSES: tuple[Cause, ...] = (
         fix="Keep one of each before splitting, or split by origin.",
     ),
     Cause(
-        code="data/split-scaled-differently",
-        title="One split is scaled or centered and the other is not.",
-        harm="The model is tested on inputs it has never seen the like of.",
-        fix="Apply the same function with the training split's numbers to both.",
-    ),
-    Cause(
-        code="data/split-axes-swapped",
-        title="Axes, channels or columns are swapped between the splits.",
-        harm="The model is tested on inputs it has never seen the like of.",
-        fix="Read both splits with the same code (RGB against BGR, height against width, order of columns).",
-    ),
-    Cause(
-        code="data/split-labels-mapped-differently",
-        title="The labels of one split are numbered differently.",
-        harm="The test score is that of another task.",
-        fix="Number the classes once (the sorted names, say) and use that map for both splits.",
-    ),
-    Cause(
-        code="data/split-targets-differ",
-        title="The targets of one split are scaled, centered, negated or shifted, and those of the other are not.",
-        harm="The test score is that of another task.",
-        fix="Use one function with the training split's numbers for both.",
-    ),
-    Cause(
-        code="data/split-shift",
-        title="What holds in the training split does not hold in the test split.",
-        harm="The test score is that of another task.",
-        fix=(
-            "Natural for splits by time, place or person; otherwise one of them was filtered, scaled, relabeled "
-            "or shuffled in another way: read both with the same code."
-        ),
-    ),
-    Cause(
         code="data/leaked-label",
         title="The label leaks into the inputs.",
         harm="The score says nothing of the task, since the leak will not be there when the model is used.",
@@ -325,108 +292,9 @@ CAUSES: tuple[Cause, ...] = (
     ),
     Cause(
         code="data/single-feature-suffices",
-        title="One number of the input gives the label by itself.",
-        harm="Either the task is that simple, or the label leaks.",
+        title="A number of the input gives the label by itself.",
+        harm="Either the task is that simple and a lookup does it, or the label leaks.",
         fix="Ask whether this number is known before the label is; if not, leave it out.",
-    ),
-    Cause(
-        code="data/sorted",
-        title="Examples come sorted.",
-        harm="Each batch holds mostly one kind, so training is pulled from one to the next.",
-        fix=(
-            "Shuffle all examples before batches are made (a shuffle buffer must be as large as the data), or "
-            "permute the indices anew every epoch."
-        ),
-    ),
-    Cause(
-        code="data/same-order-every-epoch",
-        title="Every epoch has the same batches in the same order.",
-        harm="The order is learned too.",
-        fix="Draw a new permutation every epoch, with the epoch in the seed (set_epoch, reshuffle_each_iteration).",
-    ),
-    Cause(
-        code="data/drifting-order",
-        title="The inputs change along the order in which they come.",
-        harm="Parameters and batch statistics follow the drift.",
-        fix="Shuffle all examples before batches are made.",
-    ),
-    Cause(
-        code="data/examples-skipped",
-        title="Training never sees some examples.",
-        harm="Data that were paid for are not used.",
-        fix=(
-            "Look for a loader that stops early, a sampler over the wrong length, or a last batch that is "
-            "dropped before shuffling."
-        ),
-    ),
-    Cause(
-        code="data/sampled-with-replacement",
-        title="Examples come several times in an epoch while others do not come.",
-        harm="An epoch is only a number of steps.",
-        fix="If sampling with replacement or weights is meant, all is well; otherwise use a permutation.",
-    ),
-    Cause(
-        code="data/trained-on-test",
-        title="The loader hands out test examples for training.",
-        harm="What is measured on the test data is worth nothing.",
-        fix="The loader was given the wrong split, or the splits were joined: give it the training split only.",
-    ),
-    Cause(
-        code="data/foreign-examples",
-        title="The loader hands out examples that are not in the training data.",
-        harm="Padding of the last batch is trained on as if it were examples.",
-        fix="Mask the padding of the last batch; look for rows of another data set.",
-    ),
-    Cause(
-        code="data/misaligned-targets",
-        title="Inputs come with the targets of other examples.",
-        harm="Nothing but the training examples can be learned.",
-        fix=(
-            "Use one permutation of the indices for inputs and targets; look for a data set that does not "
-            "follow its index."
-        ),
-    ),
-    Cause(
-        code="data/labels-shuffled",
-        title="The labels have nothing to do with their inputs.",
-        harm="Nothing but the training examples can be learned.",
-        fix=(
-            "Inputs were shuffled, sorted or filtered without their labels, or the labels are random: carry "
-            "both through every operation together."
-        ),
-    ),
-    Cause(
-        code="data/label-noise",
-        title="Some labels are wrong.",
-        harm="The model learns them too, and the test score is capped.",
-        fix=(
-            "Look at the suspects in the report, surest first; correct or drop them, and ask how they came "
-            "about (a join, a default label, hasty annotators)."
-        ),
-    ),
-    Cause(
-        code="data/target-outliers",
-        title="A few targets are far from what similar examples have.",
-        harm="They dominate a squared error.",
-        fix="Look at them: a wrong unit, a missing value written as a number, a slip of the decimal point?",
-    ),
-    Cause(
-        code="data/outliers",
-        title="Some examples stand apart from all others.",
-        harm="Outliers nearly always show a bug in the data.",
-        fix="Look at them: blank, inverted or truncated examples, files that could not be read, a wrong unit.",
-    ),
-    Cause(
-        code="data/blank-examples",
-        title="Some examples are blank.",
-        harm="There is nothing to learn from them, and they count like all others.",
-        fix="Look for files that could not be read, a crop beside the image, or a buffer that was not filled.",
-    ),
-    Cause(
-        code="data/random-reader",
-        title="Reading the same example twice gives different data.",
-        harm="No run can be repeated, and evaluation is augmented too.",
-        fix="Move the randomness to Task.augment, which is given a key.",
     ),
     Cause(
         code="data/weak-signal",

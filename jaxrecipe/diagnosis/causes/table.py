@@ -1,10 +1,23 @@
 """Every cause by its code: the one table behind hints, pages of `jaxrecipe explain` and the fault benchmark."""
 
-from jaxrecipe.diagnosis.causes import data, evaluation, loss, model, optimizer, precision, step
+from jaxrecipe.diagnosis.causes import (
+    data,
+    evaluation,
+    examples,
+    loss,
+    model,
+    optimizer,
+    order,
+    precision,
+    splits,
+    step,
+)
 from jaxrecipe.diagnosis.causes.cause import Cause
 
 CAUSES: dict[str, Cause] = {
-    row.code: row for area in (data, loss, model, optimizer, step, evaluation, precision) for row in area.CAUSES
+    row.code: row
+    for area in (data, examples, splits, order, loss, model, optimizer, step, evaluation, precision)
+    for row in area.CAUSES
 }
 """By code, in the order of the areas."""
 
