@@ -5,20 +5,21 @@ CONSTRAINTS ?= constraints.txt
 VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
-CODE := jaxrecipe experiments tests
+CODE := jaxrecipe experiments tests docs
 # DPN-26 itself is compared too with TORCH_TESTS="slow or not slow": minutes and 5 GB.
 TORCH_TESTS ?= not slow
 # A worker for each core: more threads inside each would only wait for one another.
 PYTEST := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS)
 
-.PHONY: help demo test test-quick test-torch lint types format digits import-cost constraints clean
+.PHONY: help demo test test-quick test-torch lint docs types format digits import-cost constraints clean
 
 help:
 	@echo "make demo         the whole recipe on real handwritten digits, then training and exact test accuracy"
 	@echo "make test         all tests"
 	@echo "make test-quick   without the slow ones"
 	@echo "make test-torch   the tests that compare with PyTorch (installs it)"
-	@echo "make lint         ruff: mistakes and layout"
+	@echo "make lint         ruff and pyright: mistakes, layout, types"
+	@echo "make docs         the documentation as pages, in site/"
 	@echo "make types        pyright"
 	@echo "make format       let ruff rewrite what it can"
 	@echo "make import-cost  what 'import jaxrecipe' costs over 'import jax, flax, optax'"
@@ -40,6 +41,10 @@ test-torch: $(VENV)/.torch
 lint: $(VENV)/.dev
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+docs: $(VENV)/.dev
+	$(BIN)/mkdocs build --quiet --strict
 
 types: $(VENV)/.dev
 	$(BIN)/pyright --pythonpath $(BIN)/python
@@ -55,7 +60,7 @@ import-cost: $(VENV)/.demo
 	$(BIN)/python -m experiments.import_cost
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .pytest_compile_cache build dist site *.egg-info
 
 # Afterwards constraints.txt holds what the environment has, without PyTorch, which only comparisons in experiments/ need.
 constraints: $(VENV)/.dev

@@ -17,7 +17,7 @@ from pathlib import Path
 import jax
 
 import jaxrecipe as jr
-from jaxrecipe.demo.digits import EPOCHS, digits_task
+from jaxrecipe.demo import EPOCHS, digits_task
 
 
 def train(seed: int) -> dict[str, float]:

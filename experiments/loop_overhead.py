@@ -35,8 +35,8 @@ import optax
 
 import jaxrecipe as jr
 from jaxrecipe.data import Batch, index_batches
-from jaxrecipe.models.simple import ConvNet
-from jaxrecipe.training.steps import new_state
+from jaxrecipe.models import ConvNet
+from jaxrecipe.training import new_state
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")

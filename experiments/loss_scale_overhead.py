@@ -30,8 +30,8 @@ import jaxrecipe as jr
 from experiments.loop_overhead import Times, between, clocks, make_task, median_interval, surroundings
 from experiments.transformer import Transformer, text_task
 from jaxrecipe.data import Batch
-from jaxrecipe.models.simple import MLP
-from jaxrecipe.training.steps import new_state
+from jaxrecipe.models import MLP
+from jaxrecipe.training import new_state
 
 RESULTS = Path(__file__).parent / "results"
 WARM_UP = 2

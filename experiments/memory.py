@@ -45,9 +45,9 @@ import optax
 import jaxrecipe as jr
 from experiments.transformer import Transformer, next_token_loss
 from jaxrecipe.data import Batch
-from jaxrecipe.models.simple import MLP, ConvNet
-from jaxrecipe.precision.memory import device_limit, largest_batch, predict_memory, program_memory
-from jaxrecipe.training.state import init_state
+from jaxrecipe.models import MLP, ConvNet
+from jaxrecipe.precision import device_limit, largest_batch, predict_memory, program_memory
+from jaxrecipe.training import init_state
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).parent / "results"

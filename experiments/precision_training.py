@@ -35,9 +35,9 @@ import optax
 
 import jaxrecipe as jr
 from experiments.transformer import Transformer, digest, text_task
-from jaxrecipe.demo.digits import BATCH_SIZE, adamw, digits_task, shift
+from jaxrecipe.demo import BATCH_SIZE, adamw, digits_task, shift
 from jaxrecipe.precision import LossScale
-from jaxrecipe.training.intervals import mean_interval
+from jaxrecipe.training import mean_interval
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")

@@ -11,6 +11,7 @@ from jaxrecipe.precision.loss_scale import dynamic_loss_scale, no_loss_scale, st
 from jaxrecipe.precision.policy import Policy
 from jaxrecipe.recipe import check
 from jaxrecipe.report.result import RecipeFailedError, Report, Result, Status, skipped
+from jaxrecipe.setup import Setup, make_setup
 from jaxrecipe.targets import Binary, Classes, MultiLabel, Tokens, Unspecified, Values
 from jaxrecipe.task import Loop, Model, Task, per_example
 from jaxrecipe.testing import recipe_tests
@@ -39,6 +40,7 @@ __all__ = [
     "RecipeFailedError",
     "Report",
     "Result",
+    "Setup",
     "Severity",
     "Status",
     "Task",
@@ -55,6 +57,7 @@ __all__ = [
     "failure",
     "fit",
     "linen",
+    "make_setup",
     "make_train_step",
     "nnx",
     "no_loss_scale",

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import jax
 
+__all__ = ["Compiles", "counting_compiles"]
+
 _COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
 
 

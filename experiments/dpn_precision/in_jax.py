@@ -14,10 +14,9 @@ from experiments.dpn_precision.cells import MODELS, Cell
 from experiments.dpn_precision.side import Side
 from experiments.dpn_precision.start import for_flax
 from jaxrecipe.data import CIFAR10_MEAN, CIFAR10_STD, Batch, normalise, random_crop, random_flip
-from jaxrecipe.models import DPN, DPNConfig, measure_formulations
-from jaxrecipe.models.grouped_conv import Formulation
-from jaxrecipe.precision.memory import device_limit, largest_batch
-from jaxrecipe.training.steps import new_state
+from jaxrecipe.models import DPN, DPNConfig, Formulation, measure_formulations
+from jaxrecipe.precision import device_limit, largest_batch
+from jaxrecipe.training import new_state
 
 POLICIES = {
     "float32": "strict_float32",

@@ -10,8 +10,8 @@ from flax.linen import initializers
 
 import jaxrecipe as jr
 from experiments.faults import models, real_data
-from jaxrecipe.data.augment import random_crop
-from jaxrecipe.models.simple import ConvNet
+from jaxrecipe.data import random_crop
+from jaxrecipe.models import ConvNet
 
 Base = Callable[[int], jr.Task]
 cross_entropy = optax.softmax_cross_entropy_with_integer_labels

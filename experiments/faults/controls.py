@@ -12,7 +12,7 @@ import optax
 import jaxrecipe as jr
 from experiments.faults import bases
 from experiments.faults.own_loop import with_own_loop
-from jaxrecipe.models.simple import NNXConvNet
+from jaxrecipe.models import NNXConvNet
 
 SEEDS = (0, 1, 2)
 

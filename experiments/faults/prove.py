@@ -13,7 +13,7 @@ import jax
 
 import jaxrecipe as jr
 from experiments.faults.controls import CONTROLS, SEEDS, Control
-from jaxrecipe.setup import make_setup
+from jaxrecipe import make_setup
 
 
 def reached(control: Control, seed: int) -> float:

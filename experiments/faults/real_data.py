@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxrecipe.data.datasets import digits
+from jaxrecipe.data import digits
 
 Split = tuple[tuple[Any, Any], tuple[Any, Any]]
 """`((inputs, targets), (inputs, targets))`: training and test data."""

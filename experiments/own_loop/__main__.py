@@ -9,7 +9,7 @@ import argparse
 import jaxrecipe as jr
 from experiments.own_loop import project
 from experiments.own_loop.checked import BUGS, task, with_bug
-from jaxrecipe.data.datasets import digits
+from jaxrecipe.data import digits
 
 
 def main() -> None:

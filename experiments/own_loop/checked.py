@@ -11,7 +11,7 @@ import optax
 import jaxrecipe as jr
 from experiments.own_loop import project
 from experiments.own_loop.project import State
-from jaxrecipe.data.datasets import digits
+from jaxrecipe.data import digits
 
 
 def step(state: State, images: Any, labels: Any, key: Any) -> tuple[State, dict[str, Any]]:

@@ -11,7 +11,7 @@ import jaxrecipe as jr
 from experiments.precision_peers import in_jax
 from experiments.precision_peers.common import ROWS, Options, Trainer
 from jaxrecipe.data import Batch
-from jaxrecipe.training.state import init_state
+from jaxrecipe.training import init_state
 
 
 def scaling(options: Options) -> Any:

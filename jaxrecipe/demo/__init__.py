@@ -1,1 +1,5 @@
-"""The demonstration: one healthy set-up on real data, and known silent bugs to plant in it."""
+"""The demonstration: a small ConvNet on real handwritten digits, and silent faults to plant in it."""
+
+from jaxrecipe.demo.digits import BATCH_SIZE, EPOCHS, adamw, digits_task, shift
+
+__all__ = ["BATCH_SIZE", "EPOCHS", "adamw", "digits_task", "shift"]

@@ -2,15 +2,26 @@
 
 from jaxrecipe.models.batch_norm import BatchNorm
 from jaxrecipe.models.dpn import DPN, DPN26, DPN92, DPNConfig
-from jaxrecipe.models.grouped_conv import GroupedConv, choose_formulation, grouped_conv, measure_formulations
+from jaxrecipe.models.grouped_conv import (
+    Formulation,
+    GroupedConv,
+    choose_formulation,
+    grouped_conv,
+    measure_formulations,
+)
+from jaxrecipe.models.simple import MLP, ConvNet, NNXConvNet
 
 __all__ = [
     "DPN",
     "DPN26",
     "DPN92",
+    "MLP",
     "BatchNorm",
+    "ConvNet",
     "DPNConfig",
+    "Formulation",
     "GroupedConv",
+    "NNXConvNet",
     "choose_formulation",
     "grouped_conv",
     "measure_formulations",

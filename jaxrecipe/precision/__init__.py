@@ -7,7 +7,7 @@ from jaxrecipe.precision.loss_scale import (
     no_loss_scale,
     static_loss_scale,
 )
-from jaxrecipe.precision.memory import device_limit, largest_batch, predict_memory, step_memory
+from jaxrecipe.precision.memory import device_limit, largest_batch, predict_memory, program_memory, step_memory
 from jaxrecipe.precision.numerics import advise, exponents, shares, survey
 from jaxrecipe.precision.parity import float64_gradients, gradient_parity, parity
 from jaxrecipe.precision.policy import Policy, apply_policy, parse_policy, storage_params
@@ -28,6 +28,7 @@ __all__ = [
     "parity",
     "parse_policy",
     "predict_memory",
+    "program_memory",
     "shares",
     "static_loss_scale",
     "step_memory",

@@ -21,7 +21,7 @@ from experiments.faults.peers.torch_models import (
     TwoInputs,
 )
 from experiments.faults.real_data import VOCABULARY
-from jaxrecipe.setup import make_setup
+from jaxrecipe import make_setup
 
 F = nn.functional
 Loss = Callable[[Any, Any], Tensor]
