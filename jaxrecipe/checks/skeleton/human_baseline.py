@@ -11,7 +11,7 @@ from jaxtyping import Float, PRNGKeyArray
 from jaxrecipe import trees
 from jaxrecipe.report.result import Result, Status, Table, unsorted_result
 from jaxrecipe.setup import Setup, Split
-from jaxrecipe.targets import Binary, Classes, MultiLabel, Target, Tokens, target_leaves
+from jaxrecipe.targets import Binary, Classes, MultiLabel, Target, Tokens, heads
 from jaxrecipe.training.intervals import Estimate, mean_interval, wilson
 
 _result = partial(unsorted_result, name="human_baseline", stage="skeleton")
@@ -101,12 +101,8 @@ class Baseline(NamedTuple):
 
 
 def _labelled(setup: Setup) -> Labelled | None:
-    heads = [
-        Labelled(head, target)
-        for head, target in target_leaves(setup.task.target)
-        if isinstance(target, Classes | Binary | MultiLabel | Tokens)
-    ]
-    return heads[0] if len(heads) == 1 else None
+    found = [Labelled(head.path, head.target) for head in heads(setup.task.target) if head.behavior.labeled]
+    return found[0] if len(found) == 1 else None
 
 
 def _how_to_get_one(setup: Setup, precision: float) -> Result:

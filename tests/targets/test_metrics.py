@@ -1,6 +1,4 @@
-"""Declared targets and their metrics, against plain Python loops."""
-
-import dataclasses
+"""The metrics of the declared targets, against plain Python loops."""
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +11,7 @@ from jaxrecipe.targets import (
     Binary,
     Classes,
     MultiLabel,
+    TargetTree,
     Tokens,
     Unspecified,
     Values,
@@ -21,8 +20,6 @@ from jaxrecipe.targets import (
     correct_sign,
     correct_token,
     default_metrics,
-    is_target,
-    target_leaves,
 )
 
 SEEDS = st.integers(0, 2**31)
@@ -105,7 +102,7 @@ def test_absolute_error_of_a_column_does_not_broadcast() -> None:
         ({"a": Classes(3), "b": {"c": Values(), "d": Unspecified()}}, ["a/accuracy", "b/c/absolute_error"]),
     ],
 )
-def test_default_metrics_by_name(target: object, names: list[str]) -> None:
+def test_default_metrics_by_name(target: TargetTree, names: list[str]) -> None:
     assert list(default_metrics(target)) == names
 
 
@@ -115,17 +112,3 @@ def test_metrics_of_heads_read_their_own_head() -> None:
     metrics = default_metrics({"a": Classes(3), "b": {"c": Values()}})
     values = {name: metric(outputs, targets).tolist() for name, metric in metrics.items()}
     assert values == {"a/accuracy": [1.0, 0.0], "b/c/absolute_error": [0.5, 0.0]}
-
-
-def test_target_leaves_name_their_heads() -> None:
-    assert target_leaves(Classes(3)) == [("", Classes(3))]
-    nested = {"b": Values(), "a": {"x": Tokens(5, pad=0)}}
-    assert dict(target_leaves(nested)) == {"b": Values(), "a/x": Tokens(5, pad=0)}
-
-
-def test_targets_are_values() -> None:
-    assert Classes(3) == Classes(3) != Classes(4)
-    assert len({Classes(3), Classes(3), Binary()}) == 2
-    assert is_target(Values()) and not is_target({"a": Values()}) and not is_target(Classes)  # noqa: PT018
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        Classes(3).n = 4  # pyright: ignore[reportAttributeAccessIssue]
