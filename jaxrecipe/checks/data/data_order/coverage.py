@@ -1,92 +1,112 @@
-"""What an epoch holds of the stored examples: whether any are lost, repeated, strange, or come with the target of another one."""
+"""What an epoch holds of the stored examples: whether any are lost, repeated, foreign, or come with the target of another one."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt64
 
-from jaxrecipe.checks.data.data_order.loader import Delivery, form_of, hashed_as
+from jaxrecipe.checks.data.data_order.loader import Epoch, form_of, hashes_in_form
 from jaxrecipe.data.sources import Source
+from jaxrecipe.diagnosis.finding import Finding, failure, warning
+from jaxrecipe.diagnosis.measure import Measure, Severity
 from jaxrecipe.probes.reading import chunks
-from jaxrecipe.probes.unsorted_findings import Finding
-from jaxrecipe.report.result import Status
 from jaxrecipe.setup import Setup
 
-UNPAIRED = (
-    "Inputs and targets are shuffled apart, or shifted against each other: use one permutation of the indices for both."
-)
-TEST_ROWS = "The loader is given the wrong split, or the splits were joined: what is measured on the test data is then worth nothing."
-NEVER = "Look for a loader that stops early, a sampler over the wrong length, or a last batch that is dropped without shuffling first."
-DROPPED = (
-    "A last batch that is dropped before shuffling leaves out the same examples every epoch: shuffle first, or keep it."
-)
-WITH_REPLACEMENT = "If sampling with replacement or weights is meant, this is as it should be, and an epoch is only a number of steps. If not, use a permutation."
-FOREIGN = "Look for padding of the last batch (zeros are trained on as examples unless they are masked), or rows of another data set."
+SYSTEMATIC = 0.9
+"""Share of the examples missing from one epoch that are missing from the next one too, from which on it is no accident: of
+one in ten left out at random the next epoch leaves out one in ten."""
+MOSTLY_KNOWN = 0.5
+"""Share of an epoch that must be stored examples before those that are not count as foreign, and not all as augmented."""
+TARGETS_KEPT = 0.99
+"""Share of the delivered targets that must be stored ones: below it they are changed on purpose (smoothed, scaled)."""
 
 
-def hashed(source: Source, like: tuple[Any, Any]) -> tuple[UInt64[np.ndarray, "n"], UInt64[np.ndarray, "n"]]:
-    """A hash of the inputs and of the targets of every stored example; 0 for targets that there are none of."""
+def stored_hashes(source: Source, like: tuple[Any, Any]) -> tuple[UInt64[np.ndarray, "n"], UInt64[np.ndarray, "n"]]:
+    """A hash of the inputs and of the targets of every stored example; 0 where there are no targets."""
     forms = [form_of(side) for side in like]
     found: tuple[list[Any], list[Any]] = ([], [])
     for rows, pair in chunks(source, np.arange(source.size)):
         for side, tree, form in zip(found, pair, forms, strict=True):
-            one = hashed_as(tree, form)
+            one = hashes_in_form(tree, form)
             side.append(np.zeros(len(rows), np.uint64) if one is None else one)
     inputs, targets = (np.concatenate(side) for side in found)
     return inputs, targets
 
 
-def _counts(delivered: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, int]:
-    """How often each of the known (sorted, different) hashes was delivered, and how many are unknown."""
+def _times_delivered(delivered: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, int]:
+    """How often each of the known (sorted, different) hashes was delivered, and how many delivered ones are unknown."""
     place = np.minimum(np.searchsorted(known, delivered), len(known) - 1)
     right = known[place] == delivered
     return np.bincount(place[right], minlength=len(known)), int((~right).sum())
 
 
-def covered(
+def coverage_findings(
     setup: Setup, epochs: tuple[np.ndarray, np.ndarray], stored: np.ndarray, sizes: list[int], like: tuple[Any, Any]
 ) -> Iterator[Finding]:
     """Examples that are lost, repeated, or not of the training data."""
     known, times = np.unique(stored, return_counts=True)
-    (once, foreign), (again, _) = (_counts(epoch, known) for epoch in epochs)
-    total, batch = len(epochs[0]), int(np.median(sizes))
+    (once, foreign), (again, _) = (_times_delivered(epoch, known) for epoch in epochs)
+    total, of_test = len(epochs[0]), 0
     if foreign and setup.test is not None:
-        test = np.setdiff1d(hashed(setup.test, like)[0], known)
-        from_test = int(np.isin(epochs[0], test).sum())
-        if from_test:
-            text = f"{from_test} of {total} examples of an epoch are those of the test data."
-            yield Finding(Status.FAIL, text, TEST_ROWS)
-            return
-    if foreign > 0.5 * total:
+        test = np.setdiff1d(stored_hashes(setup.test, like)[0], known)
+        of_test = int(np.isin(epochs[0], test).sum())
+    if of_test:
+        measure = _count("test examples in a training epoch", of_test, Severity.FAIL)
+        text = f"{of_test} of the {total} examples of a training epoch are test examples."
+        yield failure("data/trained-on-test", text, measures=(measure,))
+    if foreign > (1 - MOSTLY_KNOWN) * total:
         return
-    if foreign:
-        yield Finding(Status.WARN, f"{foreign} of {total} examples of an epoch are not among the stored ones.", FOREIGN)
+    if foreign > of_test:
+        measure = _count("examples of an epoch that are not stored", foreign - of_test, Severity.WARN)
+        text = f"{foreign - of_test} of the {total} examples of an epoch are not among the stored ones."
+        yield warning("data/foreign-examples", text, measures=(measure,))
     missing = int(np.maximum(times - once, 0).sum())
     repeated = int(np.maximum(once - times, 0).sum())
     never = int(times[(once == 0) & (again == 0)].sum())
-    text = f"{missing} of {len(stored)} examples are not in an epoch, {never} in none of two; {repeated} come more than once."
-    if never >= max(batch, 0.9 * missing, 1):
-        yield Finding(Status.FAIL, text, NEVER)
-    elif never and never >= 0.9 * missing:
-        yield Finding(Status.WARN, text, DROPPED)
+    yield from _gaps(missing, never, repeated, len(stored), int(np.median(sizes)))
+
+
+def _gaps(missing: int, never: int, repeated: int, stored: int, batch: int) -> Iterator[Finding]:
+    """Examples that an epoch lacks or repeats; up to a batch of them is what a dropped or filled last batch amounts to."""
+    in_two = replace(_count("examples in neither of two epochs", never, Severity.WARN), fail_high=batch - 1.0)
+    measures = (
+        _count("examples missing from an epoch", missing, Severity.WARN, high=batch - 1.0),
+        _count("examples repeated in an epoch", repeated, Severity.WARN, high=batch - 1.0),
+    )
+    text = (
+        f"An epoch lacks {missing} of the {stored} stored examples and repeats {repeated}; {never} are in neither of "
+        "two epochs."
+    )
+    systematic = never > 0 and never >= SYSTEMATIC * missing
+    if systematic and never >= batch:
+        yield failure("data/examples-skipped", text, measures=(in_two, *measures))
+    elif systematic:
+        yield warning("data/examples-skipped", text, measures=(in_two, *measures))
     elif max(missing, repeated) >= max(batch, 1):
-        yield Finding(Status.WARN, text, WITH_REPLACEMENT)
+        yield warning("data/sampled-with-replacement", text, measures=measures)
 
 
-def paired(delivery: Delivery, inputs: np.ndarray, targets: np.ndarray) -> Iterator[Finding]:
+def pairing_findings(epoch: Epoch, inputs: np.ndarray, targets: np.ndarray) -> Iterator[Finding]:
     """Delivered inputs whose target is not a stored one of the same inputs."""
-    if delivery.inputs is None or delivery.targets is None:
+    if epoch.inputs is None or epoch.targets is None:
         return
-    known = np.isin(delivery.inputs, inputs)
-    if not known.any() or np.isin(delivery.targets, targets).mean() < 0.99:  # changed on purpose: smoothed, scaled
+    known = np.isin(epoch.inputs, inputs)
+    if not known.any() or np.isin(epoch.targets, targets).mean() < TARGETS_KEPT:
         return
-    wrong = int((known & ~np.isin(_pair(delivery.inputs, delivery.targets), _pair(inputs, targets))).sum())
+    wrong = int((known & ~np.isin(_hash_of_pairs(epoch.inputs, epoch.targets), _hash_of_pairs(inputs, targets))).sum())
     if wrong:
-        text = f"{wrong} of {int(known.sum())} delivered examples come with the target of another one."
-        yield Finding(Status.FAIL, text, UNPAIRED)
+        measure = _count("examples with the target of another one", wrong, Severity.FAIL)
+        text = f"{wrong} of the {int(known.sum())} examples of an epoch come with the target of another example."
+        yield failure("data/misaligned-targets", text, measures=(measure,))
 
 
-def _pair(inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+def _hash_of_pairs(inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """One hash of both."""
     return inputs ^ (targets * np.uint64(0x9E3779B97F4A7C15))
+
+
+def _count(name: str, value: int, severity: Severity, *, high: float = 0.0) -> Measure:
+    """A number of examples that should be none, or less than a batch."""
+    return Measure(name=name, value=float(value), high=high, severity=severity, unit="examples")

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from jaxrecipe.checks.data.data_order import data_order
-from jaxrecipe.checks.data.data_order.loader import Watched, dependence
 from jaxrecipe.report.result import Matrix, Result, Status
 from jaxrecipe.targets import Classes, Unspecified
 from jaxrecipe.task import Loop, Task
@@ -66,9 +65,9 @@ def buffered(epoch: int, size: int, *, buffer: int) -> np.ndarray:
     return np.array([*out, *rng.permutation(held)])
 
 
-def augmented(epoch: int) -> Iterator[Any]:
+def augmented(epoch: int, order: int | None = None) -> Iterator[Any]:
     rng = np.random.default_rng(epoch)
-    for x, y in batched(X, Y, mixed(epoch, N), 32):
+    for x, y in batched(X, Y, mixed(epoch if order is None else order, N), 32):
         yield x + rng.normal(size=x.shape).astype(np.float32), y
 
 
@@ -137,84 +136,83 @@ def test_rows(epoch: int) -> Iterator[Any]:
     return batched(*DIGITS.test, mixed(epoch, len(DIGITS.test[1])), 32)
 
 
+def half_joined(epoch: int) -> Iterator[Any]:
+    """Another half of the training examples in each epoch, then some test examples."""
+    assert DIGITS.test is not None
+    x, y = (
+        np.concatenate([a[rows], b[:100]])
+        for rows in [mixed(epoch, N)[: N // 2]]
+        for a, b in zip(DIGITS.train, DIGITS.test, strict=True)
+    )
+    return batched(x, y, mixed(epoch, len(y)), 32)
+
+
 test_rows.__test__ = False  # type: ignore[attr-defined]  (a loader, not a test)
 
+SORTED, SAME, SKIPPED = "data/sorted", "data/same-order-every-epoch", "data/examples-skipped"
+REPLACED, UNPAIRED = "data/sampled-with-replacement", "data/misaligned-targets"
 BROKEN: dict[str, tuple[Task, Status, str]] = {
-    "sorted by label": (in_order(lambda e, n: by_label(DIGITS)), Status.FAIL, "mostly one kind of label"),
+    "sorted by label": (in_order(lambda e, n: by_label(DIGITS)), Status.FAIL, SORTED),
     "sorted, batches shuffled": (
         in_order(lambda e, n: by_label(DIGITS)[: n - n % 32].reshape(-1, 32)[mixed(e, n // 32)].ravel()),
         Status.FAIL,
-        "mostly one kind of label",
+        SORTED,
     ),
-    "sorted, batches of one": (in_order(lambda e, n: by_label(DIGITS), batch_size=1), Status.FAIL, "mostly one kind"),
-    "sorted by value": (
-        in_order(lambda e, n: by_label(regression_task()), regression_task()),
-        Status.FAIL,
-        "mostly one kind of label",
-    ),
-    "a small buffer": (in_order(lambda e, n: buffered(e, n, buffer=40)), Status.FAIL, "as large as the data"),
-    "a larger buffer": (in_order(lambda e, n: buffered(e, n, buffer=300)), Status.WARN, "as large as the data"),
+    "sorted, batches of one": (in_order(lambda e, n: by_label(DIGITS), batch_size=1), Status.FAIL, SORTED),
+    "sorted by value": (in_order(lambda e, n: by_label(regression_task()), regression_task()), Status.FAIL, SORTED),
+    "a small buffer": (in_order(lambda e, n: buffered(e, n, buffer=40)), Status.FAIL, SORTED),
+    "a larger buffer": (in_order(lambda e, n: buffered(e, n, buffer=300)), Status.WARN, SORTED),
     "sorted, of hundreds of classes": (
         in_order(lambda e, n: np.arange(n), sorted_task(DIGITS.replace(train=(X, np.arange(N, dtype=np.int32) // 7)))),
         Status.FAIL,
-        "mostly one kind of label",
+        SORTED,
     ),
-    "sorted, undeclared": (
-        in_order(lambda e, n: by_label(DIGITS), target=Unspecified()),
-        Status.FAIL,
-        "mostly one kind of label",
-    ),
-    "sorted, declared to compare": (
-        in_order(lambda e, n: by_label(DIGITS), mixes_examples=True),
-        Status.WARN,
-        "mostly one kind of label",
-    ),
-    "the same order": (in_order(lambda e, n: mixed(0, n)), Status.WARN, "a new permutation every epoch"),
-    "as it is stored": (in_order(lambda e, n: np.arange(n)), Status.WARN, "a new permutation every epoch"),
-    "shuffled apart": (loaded(DIGITS, unpaired), Status.FAIL, "one permutation of the indices for both"),
-    "shifted by one": (
-        loaded(DIGITS, lambda e: batched(X, np.roll(Y, 1), mixed(e, N), 32)),
-        Status.FAIL,
-        "one permutation of the indices for both",
-    ),
-    "half of them": (in_order(lambda e, n: mixed(e, n // 2)), Status.FAIL, "stops early"),
-    "always the same dropped": (
-        in_order(lambda e, n: mixed(e, n - 20)),
-        Status.WARN,
-        "before shuffling",
-    ),
-    "with replacement": (in_order(weighted), Status.WARN, "with replacement"),
-    "some twice": (in_order(lambda e, n: np.r_[mixed(e, n), mixed(e + 9, n)[:300]]), Status.WARN, "with replacement"),
-    "another half every epoch": (in_order(lambda e, n: mixed(e, n)[: n // 2]), Status.WARN, "only a number of steps"),
-    "the test data": (loaded(DIGITS, test_rows), Status.FAIL, "wrong split"),
-    "zeros at the end": (loaded(DIGITS, padded), Status.WARN, "padding of the last batch"),
-    "drift": (drifting(regression_task()), Status.WARN, "follow the drift"),
-    "no end": (in_order(lambda e, n: np.resize(mixed(e, n), 4 * n)), Status.WARN, "end after one epoch"),
+    "sorted, undeclared": (in_order(lambda e, n: by_label(DIGITS), target=Unspecified()), Status.FAIL, SORTED),
+    "sorted, declared to compare": (in_order(lambda e, n: by_label(DIGITS), mixes_examples=True), Status.WARN, SORTED),
+    "the same order": (in_order(lambda e, n: mixed(0, n)), Status.WARN, SAME),
+    "as it is stored": (in_order(lambda e, n: np.arange(n)), Status.WARN, SAME),
+    "the same order, augmented": (loaded(DIGITS, lambda e: augmented(e, order=0)), Status.WARN, SAME),
+    "shuffled apart": (loaded(DIGITS, unpaired), Status.FAIL, UNPAIRED),
+    "shifted by one": (loaded(DIGITS, lambda e: batched(X, np.roll(Y, 1), mixed(e, N), 32)), Status.FAIL, UNPAIRED),
+    "half of them": (in_order(lambda e, n: mixed(e, n // 2)), Status.FAIL, SKIPPED),
+    "always the same dropped": (in_order(lambda e, n: mixed(e, n - 20)), Status.WARN, SKIPPED),
+    "with replacement": (in_order(weighted), Status.WARN, REPLACED),
+    "some twice": (in_order(lambda e, n: np.r_[mixed(e, n), mixed(e + 9, n)[:300]]), Status.WARN, REPLACED),
+    "another half every epoch": (in_order(lambda e, n: mixed(e, n)[: n // 2]), Status.WARN, REPLACED),
+    "the test data": (loaded(DIGITS, test_rows), Status.FAIL, "data/trained-on-test"),
+    "zeros at the end": (loaded(DIGITS, padded), Status.WARN, "data/foreign-examples"),
+    "drift": (drifting(regression_task()), Status.WARN, "data/drifting-order"),
+    "no end": (in_order(lambda e, n: np.resize(mixed(e, n), 4 * n)), Status.WARN, "data/endless-epoch"),
 }
 
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_bad_loaders_are_named(run: Run, name: str) -> None:
-    task, status, hint = BROKEN[name]
+    task, status, code = BROKEN[name]
     result = run(data_order, task)
-    assert result.status is status, (result.headline, result.hint)
-    assert hint in result.hint
+    assert (result.status, result.codes[0]) == (status, code), result.findings
+    assert result.findings[0].causes[0].code == code
 
 
-def test_data_stored_sorted_are_a_note_where_the_library_shuffles(run: Run) -> None:
+def test_all_that_is_wrong_is_found(run: Run) -> None:
+    """Sorted, the same every epoch and only half of the examples: three findings."""
+    result = run(data_order, in_order(lambda e, n: by_label(DIGITS)[: n // 2]))
+    assert set(result.codes) == {SORTED, SKIPPED, SAME}
+    joined = run(data_order, loaded(DIGITS, half_joined))
+    assert set(joined.codes) == {"data/trained-on-test", REPLACED}
+
+
+def test_data_stored_sorted_are_no_finding_where_the_library_shuffles(run: Run) -> None:
     result = run(data_order, sorted_task(DIGITS))
     assert result.status is Status.PASS
-    assert "stored sorted by labels; the library's loop draws another order" in result.headline
+    assert result.measured["sortedness of the stored labels"] > 0.9
 
 
-def test_data_stored_sorted_are_a_warning_where_the_loop_is_not_shown(run: Run) -> None:
-    own = hand_loop(sorted_task(DIGITS))
-    result = run(data_order, own)
+def test_data_stored_sorted_are_a_warning_where_the_loop_has_no_batches(run: Run) -> None:
+    result = run(data_order, hand_loop(sorted_task(DIGITS)))
     assert result.status is Status.WARN
-    assert "Loop(batches=...)" in result.hint
-    result = run(data_order, hand_loop(DIGITS))
-    assert result.status is Status.PASS
-    assert "Loop(batches=...)" in result.headline
+    assert result.codes == ("data/stored-sorted",)
+    assert run(data_order, hand_loop(DIGITS)).status is Status.PASS
 
 
 class Items:
@@ -239,17 +237,17 @@ def test_items_that_do_not_follow_their_index_are_found(run: Run) -> None:
     bad = Items(lambda i: (X[i], Y[rng.integers(N)]))
     result = run(data_order, DIGITS.replace(train=bad))
     assert result.status is Status.FAIL
-    assert "does not follow its index" in result.hint
+    assert result.codes[0] == UNPAIRED
     swapped = Items(
         lambda i: (X[i], Y[i]), lambda rows: [(X[i], Y[j]) for i, j in zip(rows, sorted(rows), strict=True)]
     )
     result = run(data_order, DIGITS.replace(train=swapped))
     assert result.status is Status.FAIL
-    assert "in bulk in another order" in result.hint
+    assert result.codes[0] == UNPAIRED
     noisy = Items(lambda i: (X[i] + rng.normal(size=X[i].shape).astype(np.float32), Y[i]))
     result = run(data_order, DIGITS.replace(train=noisy))
     assert result.status is Status.WARN
-    assert "Task.augment" in result.hint
+    assert result.codes == ("data/random-reader",)
 
 
 def test_the_evidence_shows_the_classes_along_the_order(run: Run) -> None:
@@ -258,33 +256,25 @@ def test_the_evidence_shows_the_classes_along_the_order(run: Run) -> None:
     assert matrix.values[0].argmax() == 0
     assert matrix.values[-1].argmax() == 9
     assert matrix.values.sum(axis=1) == pytest.approx(1.0)
-    assert result.measured["order of the labels"] > 0.9
+    assert result.measured["sortedness of the labels"] > 0.9
 
 
-def test_the_dependence_is_that_of_an_analysis_of_variance() -> None:
-    from scipy import stats
-
-    rng = np.random.default_rng(3)
-    groups = [rng.normal(0.15 * (i % 3), 1, size=40) for i in range(25)]
-    found = dependence(Watched(np.concatenate(groups)[:, None], False), [40] * 25, seed=0)
-    assert found is not None
-    expected = stats.f_oneway(*groups).pvalue
-    assert np.log(found.chance) == pytest.approx(np.log(expected), rel=0.35)
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_random_orders_look_random(seed: int) -> None:
-    labels = np.random.default_rng(seed).choice(30, size=3000, p=np.arange(1, 31) / 465).astype(np.float64)
-    found = dependence(Watched(labels[:, None], True), [64] * 46 + [56], seed)
-    assert found is not None
-    assert found.chance > 1e-4
-    assert found.share < 0.02
-
-
-def test_thresholds_can_be_moved(run: Run) -> None:
+def test_both_sides_of_each_threshold(run: Run) -> None:
     task, _, _ = BROKEN["a larger buffer"]
-    assert run(data_order, task, sorted_fail=0.05).status is Status.FAIL
-    assert run(data_order, task, sorted_warn=0.9).status is Status.PASS
+    share = run(data_order, task).measured["sortedness of the labels"]
+    assert run(data_order, task, sorted_fail=0.99 * share).status is Status.FAIL
+    assert run(data_order, task, sorted_fail=1.01 * share).status is Status.WARN
+    assert run(data_order, task, sorted_warn=0.99 * share).codes == (SORTED,)
+    assert run(data_order, task, sorted_warn=1.01 * share).status is Status.PASS
+    task, _, _ = BROKEN["drift"]
+    share = run(data_order, task).measured["share of the variance of inputs between batches"]
+    assert run(data_order, task, drift_warn=0.99 * share).codes == ("data/drifting-order",)
+    assert run(data_order, task, drift_warn=1.01 * share).status is Status.PASS
+
+
+def test_a_dependence_within_chance_is_no_finding(run: Run) -> None:
+    task, _, _ = BROKEN["a larger buffer"]
+    assert run(data_order, task, chance=1e-300).status is Status.PASS
 
 
 def test_little_data_say_nothing(run: Run) -> None:
