@@ -2,11 +2,20 @@
 
 import functools
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
-from jaxrecipe.checks.table import Check
+from jaxrecipe.checks.table import RECIPE, Check
 from jaxrecipe.diagnosis.measure import Measure
-from jaxrecipe.recipe import Thresholds, as_expected, require_known, run_one, select_checks, threshold_overrides
+from jaxrecipe.recipe import (
+    AnyCheck,
+    Thresholds,
+    as_expected,
+    as_table,
+    require_known,
+    run_one,
+    select_checks,
+    threshold_overrides,
+)
 from jaxrecipe.report.result import Result, Status, Table
 from jaxrecipe.setup import Setup, make_setup
 from jaxrecipe.task import Task
@@ -14,12 +23,13 @@ from jaxrecipe.validate import InvalidTaskError, validate
 
 
 class RecipeWarning(UserWarning):
-    """A check found something odd (WARN). The test passes; pytest shows it in its summary of warnings."""
+    """A check ended with WARN. The test passes; pytest shows it in its summary of warnings."""
 
 
 def recipe_tests(
     task: Task | Callable[[], Task],
     *,
+    checks: Sequence[AnyCheck] = RECIPE,
     only: Collection[str] | None = None,
     skip: Collection[str] = (),
     thresholds: Thresholds | None = None,
@@ -34,20 +44,22 @@ def recipe_tests(
 
     Args:
         task: the training set-up, or a function without arguments that makes it when the first case runs.
-        only: names of the checks (or stages) to run; all by default.
+        checks: the checks to choose from, in order; `[*jr.RECIPE, my_check]` adds one of your own.
+        only: names of the checks (or stages) to run; by default all that are on by default.
         skip: names of the checks (or stages) to leave out.
         thresholds: `{check: {threshold: value}}`, under "*" for every check that has it.
         expect: `{check: reason}` for checks that are known to fail or warn here; their cases pass.
         seed: everything random follows from it.
 
     Raises:
-        ValueError: if a name of a check or threshold does not exist.
+        ValueError: if a name of a check or threshold does not exist, or two checks have one name.
     """
     import pytest
 
-    chosen = select_checks(only=only, skip=skip)
-    expectations, values = expect or {}, threshold_overrides(thresholds or {})
-    require_known(expectations, "expect")
+    table = as_table(checks)
+    chosen = select_checks(table, only=only, skip=skip)
+    expectations, values = expect or {}, threshold_overrides(thresholds or {}, table)
+    require_known(expectations, "expect", table)
 
     @functools.cache
     def ready() -> Setup | InvalidTaskError:

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from jaxrecipe.__main__ import main
-from jaxrecipe.checks.table import RECIPE
+from jaxrecipe.checks.table import RECIPE, Check
 from jaxrecipe.cli import options
 from jaxrecipe.cli.pages import explain
-from jaxrecipe.report.result import Report, Result, Status
+from jaxrecipe.diagnosis.finding import warning
+from jaxrecipe.report.result import Report, Result
 
 SETUP = """
 import jax, numpy as np, optax
@@ -123,9 +124,9 @@ def test_thresholds_are_passed_on(here: Path, capsys: pytest.CaptureFixture[str]
             "check",
             "mine_file.py:task",
             "--only",
-            RECIPE[0].__name__,
+            RECIPE[0].name,
             "--threshold",
-            f"{RECIPE[0].__name__}.{name}=2",
+            f"{RECIPE[0].name}.{name}=2",
             "--json",
             "o",
         ]
@@ -196,7 +197,7 @@ def test_list_and_explain(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_explain_says_what_each_threshold_means() -> None:
-    def made_up(setup: object, *, key: object, limit: float = 0.5, both: int = 3, steps: int = 4) -> None:
+    def made_up(setup: object, *, key: object, limit: float = 0.5, both: int = 3, steps: int = 4) -> Result:
         """One line.
 
         What it does: this.
@@ -210,9 +211,9 @@ def test_explain_says_what_each_threshold_means() -> None:
         Source: a book,
         page 3.
         """
+        return Result(summary="")
 
-    made_up.__module__ = "jaxrecipe.checks.data.made_up"
-    page = explain(made_up)
+    page = explain(Check(run=made_up, stage="data"))
     assert page.startswith("made_up (data)\n\nOne line.")
     assert "  limit = 0.5  the most that is allowed." in page
     assert page.count("how many.") == 2
@@ -264,7 +265,7 @@ def test_a_bug_that_nothing_catches_is_not_glossed_over() -> None:
     from jaxrecipe.cli.demonstration import with_verdict
     from jaxrecipe.demo.bugs import find_bug
 
-    one = Result(name="a", stage="data", status=Status.WARN, finding="Odd.")
+    one = Result(name="a", stage="data", summary="", findings=(warning("loss/flat", "Flat."),))
     report = with_verdict(Report(task="digits", results=(one,)), find_bug("unseeded"))
     assert report.notes[-1] == "No check failed; warned by a."
 

@@ -18,7 +18,7 @@ from jaxrecipe.setup import make_setup
 from jaxrecipe.testing import recipe_tests
 from jaxrecipe.training.loop import fit
 
-EXISTING = {one.__name__ for one in RECIPE}
+EXISTING = {one.name for one in RECIPE}
 # Words of which at least one must stand in the finding or hint of a check that failed: it names the bug.
 NAMED = {
     "reshape_for_transpose": ("reshape", "transpose"),

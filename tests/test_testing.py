@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from jaxrecipe.report.result import Result, Status
+from jaxrecipe.diagnosis.finding import failure
+from jaxrecipe.report.result import Result, skipped
 from jaxrecipe.task import Task
 from jaxrecipe.testing import failure_message, recipe_tests
 
@@ -15,8 +16,10 @@ Run = Callable[..., pytest.RunResult]
 
 COMMON = """
 import jax, numpy as np, optax
-from jaxrecipe import recipe
-from jaxrecipe.report.result import Result, Status, Table
+from jaxrecipe.checks.table import Check
+from jaxrecipe.diagnosis.finding import failure, warning
+from jaxrecipe.diagnosis.measure import Measure
+from jaxrecipe.report.result import Result, skipped
 from jaxrecipe.targets import Values
 from jaxrecipe.task import Model, Task
 from jaxrecipe.testing import recipe_tests
@@ -34,45 +37,43 @@ def task(loss=lambda outputs, targets: (outputs - targets) ** 2):
         loss=loss, optimizer=optax.sgd(0.1), train=(inputs, inputs.sum(1)), target=Values(), batch_size=8,
     )
 
-def ending(name, status, **fields):
-    def check(setup, *, key, limit: float = 1.0):
-        if status is Status.CRASHED:
-            raise ZeroDivisionError("of the check")
-        return Result(name=name, stage="data", status=status, finding=f"{name} found {limit}.", **fields)
-    check.__name__, check.__module__ = name, f"jaxrecipe.checks.data.{name}"
-    return check
+def good(setup, *, key):
+    return Result(summary="good.")
 
-CHECKS = (
-    ending("good", Status.PASS),
-    ending("bad", Status.FAIL, hint="Mend it.", measured={"loss": 9.5}, expected={"loss": "2.3"}),
-    ending("odd", Status.WARN, hint="Look."),
-    ending("not_here", Status.SKIP),
-    ending("crash", Status.CRASHED),
-)
+def bad(setup, *, key, limit: float = 1.0):
+    loss = Measure(name="loss", value=9.5, high=2.3)
+    return Result(summary="", findings=(failure("loss/softmax-twice", f"bad found {limit}.", measures=(loss,)),))
+
+def strange(setup, *, key, limit: float = 1.0):
+    return Result(summary="", findings=(warning("loss/flat", f"strange found {limit}."),))
+
+def not_here(setup, *, key):
+    return skipped("Not here.")
+
+def crash(setup, *, key):
+    raise ZeroDivisionError("of the check")
+
+CHECKS = tuple(Check(run=run, stage="data") for run in (good, bad, strange, not_here, crash))
 """
 
 
 @pytest.fixture
-def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(pytester: pytest.Pytester) -> Run:
     def run_source(source: str, *arguments: str) -> pytest.RunResult:
-        from jaxrecipe import recipe
-
-        monkeypatch.setattr(recipe, "RECIPE", recipe.RECIPE)  # restored after the test
-        patched = f"{COMMON}\nrecipe.RECIPE = CHECKS\n{source}\n"
-        pytester.makepyfile(test_mine=patched)
+        pytester.makepyfile(test_mine=f"{COMMON}\n{source}\n")
         return pytester.runpytest_inprocess(*PLAIN, *arguments)
 
     return run_source
 
 
 def test_every_check_is_a_case_of_its_own(run: Run) -> None:
-    outcome = run("test_recipe = recipe_tests(task)", "-v", "-rs")
+    outcome = run("test_recipe = recipe_tests(checks=CHECKS, task=task)", "-v", "-rs")
     outcome.assert_outcomes(passed=2, failed=2, skipped=1, warnings=1)
     outcome.stdout.fnmatch_lines(
         [
             "*::test_recipe[[]good[]] PASSED*",
             "*::test_recipe[[]bad[]] FAILED*",
-            "*::test_recipe[[]odd[]] PASSED*",
+            "*::test_recipe[[]strange[]] PASSED*",
             "*::test_recipe[[]not_here[]] SKIPPED*",
             "*::test_recipe[[]crash[]] FAILED*",
         ]
@@ -80,48 +81,66 @@ def test_every_check_is_a_case_of_its_own(run: Run) -> None:
 
 
 def test_the_failure_message_has_finding_numbers_and_hint(run: Run) -> None:
-    outcome = run("test_recipe = recipe_tests(task, only=['bad'])")
-    outcome.stdout.fnmatch_lines(["*FAIL bad: bad found 1.0.*", "*loss: 9.5 (expected 2.3)*", "*What to do: Mend it.*"])
+    outcome = run("test_recipe = recipe_tests(checks=CHECKS, task=task, only=['bad'])")
+    outcome.stdout.fnmatch_lines(
+        [
+            "*FAIL bad: bad found 1.0.*",
+            "*loss: 9.5 (expected 2.3 or less)*",
+            "*What to do: A softmax or sigmoid is applied twice.*",
+        ]
+    )
     assert "def test_recipe" not in outcome.stdout.str(), "no source of the library in the output"
 
 
 def test_a_crash_shows_its_traceback(run: Run) -> None:
-    outcome = run("test_recipe = recipe_tests(task, only=['crash'])")
-    outcome.stdout.fnmatch_lines(["*CRASHED crash:*ZeroDivisionError*", "*nothing about your set-up*", "*Traceback*"])
+    outcome = run("test_recipe = recipe_tests(checks=CHECKS, task=task, only=['crash'])")
+    outcome.stdout.fnmatch_lines(
+        ["*CRASHED crash:*ZeroDivisionError*nothing about your set-up*", "*In your code:*", "*Traceback*"]
+    )
 
 
 def test_a_warning_is_shown_with_its_hint(run: Run) -> None:
-    outcome = run("test_recipe = recipe_tests(task, only=['odd'])")
-    outcome.stdout.fnmatch_lines(["*RecipeWarning: WARN odd: odd found 1.0.*", "*What to do: Look.*"])
-    strict = run("test_recipe = recipe_tests(task, only=['odd'])", "-W", "error::jaxrecipe.testing.RecipeWarning")
+    outcome = run("test_recipe = recipe_tests(checks=CHECKS, task=task, only=['strange'])")
+    outcome.stdout.fnmatch_lines(
+        ["*RecipeWarning: WARN strange: strange found 1.0.*", "*What to do: The loss has no gradient*"]
+    )
+    strict = run(
+        "test_recipe = recipe_tests(checks=CHECKS, task=task, only=['strange'])",
+        "-W",
+        "error::jaxrecipe.testing.RecipeWarning",
+    )
     strict.assert_outcomes(failed=1)
 
 
 def test_options_are_passed_on(run: Run) -> None:
     outcome = run(
-        "test_recipe = recipe_tests(task, skip=['crash', 'odd'], thresholds={'bad': {'limit': 7.0}}, expect={'bad': 'known'})",
+        "test_recipe = recipe_tests(checks=CHECKS, task=task, skip=['crash', 'strange'], thresholds={'bad': {'limit': 7.0}}, expect={'bad': 'known'})",
         "-v",
     )
     outcome.assert_outcomes(passed=2, skipped=1)
-    outcome = run("test_recipe = recipe_tests(task, only=['bad'], thresholds={'*': {'limit': 7.0}})")
+    outcome = run(
+        "test_recipe = recipe_tests(checks=CHECKS, task=task, only=['bad'], thresholds={'*': {'limit': 7.0}})"
+    )
     outcome.stdout.fnmatch_lines(["*bad found 7.0*"])
 
 
 def test_the_task_is_made_once_and_only_when_a_case_runs(run: Run) -> None:
-    source = "test_recipe = recipe_tests(task)\nassert not made\ndef test_last():\n    assert len(made) == 1"
-    outcome = run(source, "-k", "good or odd or last")
+    source = "test_recipe = recipe_tests(checks=CHECKS, task=task)\nassert not made\ndef test_last():\n    assert len(made) == 1"
+    outcome = run(source, "-k", "good or strange or last")
     outcome.assert_outcomes(passed=3, deselected=3, warnings=1)
 
 
 def test_an_invalid_task_fails_with_the_validation_message(run: Run) -> None:
-    outcome = run("test_recipe = recipe_tests(task(loss=lambda o, t: ((o - t) ** 2).mean()), only=['good'])")
+    outcome = run(
+        "test_recipe = recipe_tests(checks=CHECKS, task=task(loss=lambda o, t: ((o - t) ** 2).mean()), only=['good'])"
+    )
     outcome.assert_outcomes(failed=1)
     outcome.stdout.fnmatch_lines(["*loss*"])
     assert "Traceback" not in outcome.stdout.str()
 
 
 def test_an_unknown_name_is_an_error_of_collection(run: Run) -> None:
-    outcome = run("test_recipe = recipe_tests(task, only=['no_such'])")
+    outcome = run("test_recipe = recipe_tests(checks=CHECKS, task=task, only=['no_such'])")
     outcome.assert_outcomes(errors=1)
     outcome.stdout.fnmatch_lines(["*no check is called no_such*"])
 
@@ -138,5 +157,6 @@ def test_unknown_names_are_refused(option: dict) -> None:
 
 
 def test_message_without_numbers_or_hint() -> None:
-    result = Result(name="a", stage="data", status=Status.FAIL, finding="Found.", measured={"x": 1})
+    result = Result(name="a", summary="", findings=(failure("mine/code", "Found."),))
     assert failure_message(result) == "FAIL a: Found."
+    assert "Not here." in failure_message(skipped("Not here."))

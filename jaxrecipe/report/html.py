@@ -11,7 +11,7 @@ from jaxrecipe.report.numbers import number, plural, seconds
 from jaxrecipe.report.result import Report, Result, Status
 from jaxrecipe.report.text import OUTCOMES, STYLES, by_stage
 
-_OPEN = (Status.WARN, Status.FAIL, Status.EXPECTED, Status.CRASHED)
+_OPEN = (Status.WARN, Status.FAIL, Status.EXPECTED, Status.CRASHED, Status.TIMEOUT)
 
 
 def page(report: Report) -> str:

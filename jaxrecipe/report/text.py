@@ -31,9 +31,9 @@ OUTCOMES = {
     Status.SKIP: "skipped",
 }
 """Words for counts, worst first."""
-_DETAILED = (Status.WARN, Status.FAIL, Status.EXPECTED, Status.CRASHED)
+_DETAILED = (Status.WARN, Status.FAIL, Status.EXPECTED, Status.CRASHED, Status.TIMEOUT)
 _NARROWEST = 40
-_LONGEST_NAME = 30
+_LONGEST_NAME = 32
 _STATUS_WIDTH, _TIME_WIDTH, _GAP = 10, 6, 2
 _INDENT = 4
 _MOST_EVIDENCE = 4

@@ -1,8 +1,14 @@
 """Reports made up for the tests: every status, every kind of evidence, and what could break a renderer."""
 
+from dataclasses import replace
+
 import numpy as np
 
-from jaxrecipe.report.result import Curve, Histogram, Images, Matrix, Report, Result, Status, Table
+from jaxrecipe.diagnosis.causes.cause import Cause
+from jaxrecipe.diagnosis.causes.table import cause
+from jaxrecipe.diagnosis.finding import Finding, failure, warning
+from jaxrecipe.diagnosis.measure import Measure, Severity
+from jaxrecipe.report.result import Curve, Histogram, Images, Matrix, Report, Result, Status, Table, skipped
 
 EVIL = "<script>alert(\"x\")</script> & 'quotes' </style>"
 
@@ -38,7 +44,9 @@ def histograms() -> tuple[Histogram, ...]:
         Histogram(title="On a log scale", edges=edges, counts={"gradients": first}, log_y=True),
         Histogram(title="Empty histogram", edges=np.array([]), counts={}),
         Histogram(title="One bin", edges=np.array([1.0, 1.0]), counts={"same": np.array([7])}),
-        Histogram(title="Odd edges", edges=np.array([-np.inf, 0.0, np.inf]), counts={"half": np.array([3, np.nan])}),
+        Histogram(
+            title="Infinite edges", edges=np.array([-np.inf, 0.0, np.inf]), counts={"half": np.array([3, np.nan])}
+        ),
     )
 
 
@@ -89,7 +97,9 @@ def tables() -> tuple[Table, ...]:
     return (
         Table(title="Layers", columns=("layer", "parameters", "update ratio", "trained"), rows=rows),
         Table(
-            title="Odd values", columns=("name", EVIL), rows=[("nan", float("nan")), ("inf", float("inf")), (EVIL, -1)]
+            title="Strange values",
+            columns=("name", EVIL),
+            rows=[("nan", float("nan")), ("inf", float("inf")), (EVIL, -1)],
         ),
         Table(title="Empty table", columns=("a", "b"), rows=[]),
         Table(title="No columns", columns=(), rows=[]),
@@ -105,79 +115,117 @@ def traceback() -> Table:
     return Table(title="Traceback", columns=("line",), rows=[(line,) for line in lines])
 
 
+def ending(status: Status, name: str = "check", stage: str = "data") -> Result:
+    """The plainest result of that status."""
+    found = Finding(code="loss/softmax-twice", severity=Severity.FAIL, message="Found.")
+    findings = {
+        Status.FAIL: (found,),
+        Status.WARN: (warning(found.code, found.message),),
+        Status.EXPECTED: (found,),
+    }
+    ended = None if status in (Status.PASS, Status.WARN, Status.FAIL) else status
+    return Result(summary="Found.", findings=findings.get(status, ()), ended=ended, name=name, stage=stage)
+
+
+def unscaled() -> Result:
+    """A warning with two findings and pictures."""
+    mean = Measure(name="mean", value=4.88, low=-1.0, high=1.0, severity=Severity.WARN, error=0.02)
+    deviation = Measure(name="deviation", value=6.01, low=0.3, high=3.0, severity=Severity.WARN, unit="gray levels")
+    return Result(
+        summary="Inputs were measured.",
+        findings=(
+            warning(
+                "data/inputs-not-scaled",
+                "Inputs have mean 4.9 and standard deviation 6.0: they are not scaled.",
+                measures=(mean, deviation),
+            ),
+            warning("data/constant-feature", "3 of 64 features are constant."),
+        ),
+        measures=(mean, deviation, Measure(name="constant features", value=3.0)),
+        evidence=(*images(), *histograms()),
+        name="look_at_batch",
+        stage="data",
+        thresholds={"largest_mean": 1.0},
+        seconds=0.31,
+        programs=2,
+    )
+
+
+def leaking() -> Result:
+    """A failure with several causes, and a number that is not one."""
+    leak = Measure(
+        name="largest leak",
+        value=0.6,
+        high=0.0,
+        low=0.0,
+        code="model/reshape-for-transpose",
+        thresholds={"high": "tolerance"},
+    )
+    return Result(
+        summary="Every example was perturbed.",
+        findings=(
+            failure(
+                "model/mixes-examples",
+                "The loss of example 17 depends on the input of example 150: examples leak into one another.",
+                measures=(leak,),
+                causes=(
+                    cause("model/reshape-for-transpose", here="Example 17 sees rows of example 150."),
+                    cause("loss/mixes-examples"),
+                ),
+            ),
+        ),
+        measures=(leak, Measure(name="worst", value=float("nan"), low=0.0)),
+        evidence=matrices(),
+        name="chart_dependencies",
+        stage="skeleton",
+        thresholds={"tolerance": 1e-6},
+        seconds=2.75,
+        programs=4,
+    )
+
+
 def results() -> tuple[Result, ...]:
     """One of each status, with every evidence somewhere."""
     return (
+        Result(summary="All 1,437 training inputs are finite.", name="finite_inputs", stage="data", seconds=0.04),
+        unscaled(),
         Result(
-            name="finite_inputs",
-            stage="data",
-            status=Status.PASS,
-            finding="All 1,437 training inputs are finite.",
-            seconds=0.04,
-        ),
-        Result(
-            name="look_at_batch",
-            stage="data",
-            status=Status.WARN,
-            finding="Inputs have mean 4.9 and standard deviation 6.0: they are not scaled.",
-            hint="Scale the inputs to about zero mean and unit variance in Task.prepare.",
-            measured={"mean": 4.88, "deviation": 6.01, "constant_features": 3},
-            expected={"mean": "-1 … 1", "deviation": "0.3 … 3"},
-            thresholds={"largest_mean": 1.0},
-            evidence=(*images(), *histograms()),
-            seconds=0.31,
-            programs=2,
-        ),
-        Result(
+            summary="The loss at initialization is what the constant predictor scores.",
+            measures=(Measure(name="loss", value=2.3146, low=2.2, high=2.4, code="model/starts-far-off"),),
+            evidence=curves()[:1],
             name="loss_at_init",
             stage="skeleton",
-            status=Status.PASS,
-            finding="The loss at initialisation is what an ignorant model scores.",
-            measured={"loss": 2.3146},
-            expected={"loss": 2.3026},
             thresholds={"tolerance": 0.1},
-            evidence=curves()[:1],
             seconds=1.2,
             programs=3,
         ),
+        leaking(),
         Result(
-            name="chart_dependencies",
-            stage="skeleton",
-            status=Status.FAIL,
-            finding="The loss of example 17 depends on the input of example 150: examples leak into one another.",
-            hint="Look for a reshape where a transpose was meant, or for a mean or softmax over the batch axis.",
-            measured={"largest_leak": 0.6, "ok": False, "worst": float("nan")},
-            expected={"largest_leak": 0.0, "worst": "finite"},
-            thresholds={"tolerance": 1e-6},
-            evidence=matrices(),
-            seconds=2.75,
-            programs=4,
-        ),
-        Result(
+            summary="Zeroed inputs do as well as real ones. Expected (FAIL): the labels are random on purpose.",
+            findings=(failure("data/labels-shuffled", "Zeroed inputs do as well as real ones."),),
+            evidence=curves()[:3],
+            ended=Status.EXPECTED,
             name="input_independent_baseline",
             stage="skeleton",
-            status=Status.EXPECTED,
-            finding="Zeroed inputs do as well as real ones. Expected (FAIL): the labels are random on purpose.",
-            hint="Check that inputs and labels are shuffled together.",
-            evidence=curves()[:3],
             seconds=6.4,
             programs=2,
         ),
+        replace(skipped("No human labels were given."), name="human_baseline", stage="skeleton"),
         Result(
-            name="human_baseline",
-            stage="skeleton",
-            status=Status.SKIP,
-            finding="No human labels were given.",
-        ),
-        Result(
+            summary="The check stopped with ValueError: <boom> This says nothing about your set-up.",
+            evidence=(traceback(), *tables(), *curves()),
+            ended=Status.CRASHED,
             name="overfit_one_batch",
             stage="overfit",
-            status=Status.CRASHED,
-            finding="The check stopped with ValueError: <boom>",
-            hint="This says nothing about your set-up; see the traceback.",
-            evidence=(traceback(), *tables(), *curves()),
             seconds=75.0,
             programs=1,
+        ),
+        Result(
+            summary="The check was ended after 600 s.",
+            ended=Status.TIMEOUT,
+            name="simplify",
+            stage="overfit",
+            seconds=600.0,
         ),
     )
 
@@ -213,19 +261,46 @@ def evil_report() -> Report:
         Images(title=EVIL, images=np.zeros((1, 2, 2)), captions=(EVIL,)),
         Table(title=EVIL, columns=(EVIL, "b"), rows=[(EVIL, 1)]),
     )
+    words = Cause(code=EVIL, title=EVIL, harm=EVIL, fix=EVIL, here=EVIL)
+    number = Measure(name=EVIL, value=1.0, high=0.0, unit=EVIL, code=EVIL, thresholds={"high": EVIL})
+    found = Finding(
+        code=EVIL, severity=Severity.FAIL, message=EVIL, measures=(number,), causes=(words, replace(words, code="b"))
+    )
     evil = Result(
-        name=EVIL, stage=EVIL, status=Status.FAIL, finding=EVIL, hint=EVIL, measured={EVIL: EVIL}, expected={EVIL: EVIL},
-        thresholds={EVIL: EVIL}, evidence=evidence,
-    )  # fmt: skip
+        summary=EVIL,
+        findings=(found, replace(found, measures=())),
+        evidence=evidence,
+        name=EVIL,
+        stage=EVIL,
+        thresholds={EVIL: EVIL},
+    )
+    long = Cause(code="c" * 90, title="t" * 300, harm="h" * 600, fix="f" * 600)
     huge = Result(
+        summary="",
+        findings=(
+            Finding(
+                code="c" * 90,
+                severity=Severity.WARN,
+                message="word" * 400,
+                measures=(Measure(name="m" * 200, value=1.0, high=0.0, unit="u" * 500),),
+                causes=(long,),
+            ),
+        ),
         name="n" * 500,
         stage="s" * 300,
-        status=Status.WARN,
-        finding="word" * 400,
-        hint="h" * 600,
-        measured={"m" * 200: "v" * 500},
     )
+    strange = Cause(code="x", title="\u202eabc", harm="", fix="")
     escape = Result(
-        name="esc\x1b[31m", stage="data", status=Status.WARN, finding="bell\x07 and \x1b]0;title\x07", hint="\u202eabc"
+        summary="",
+        findings=(
+            Finding(
+                code="x",
+                severity=Severity.WARN,
+                message="bell\x07 and \x1b]0;title\x07",
+                causes=(strange,),
+            ),
+        ),
+        name="esc\x1b[31m",
+        stage="data",
     )
     return Report(task=EVIL, results=(evil, huge, escape), versions={EVIL: EVIL}, notes=(EVIL, "\udc80"))

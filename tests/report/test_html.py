@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from jaxrecipe.report.html import framed, page
-from jaxrecipe.report.result import Evidence, Report, Result, Status
+from jaxrecipe.report.result import Evidence, Report, Status
 from tests.report import made_up
 
 ALL_EVIDENCE = [*made_up.curves(), *made_up.histograms(), *made_up.matrices(), *made_up.images(), *made_up.tables()]
@@ -55,7 +55,7 @@ def read(text: str) -> Reader:
 
 
 def with_evidence(*evidence: Evidence) -> Report:
-    return Report(task="t", results=(Result(name="c", stage="s", status=Status.FAIL, finding="f", evidence=evidence),))
+    return Report(task="t", results=(replace(made_up.ending(Status.FAIL), evidence=evidence),))
 
 
 @pytest.mark.parametrize(
@@ -104,12 +104,12 @@ def test_ids_are_unique_and_links_lead_somewhere() -> None:
     assert len(set(ids)) == len(ids)
     targets = {str(attributes["href"])[1:] for tag, attributes in reader.tags if tag == "a"}
     assert targets <= set(ids)
-    assert len([target for target in targets if target.startswith("check-")]) == 7
+    assert len([target for target in targets if target.startswith("check-")]) == len(made_up.results())
 
 
 @pytest.mark.parametrize("status", list(Status))
 def test_what_did_not_pass_is_open(status: Status) -> None:
-    report = Report(task="t", results=(replace(made_up.results()[3], status=status),))
+    report = Report(task="t", results=(replace(made_up.ending(status), evidence=made_up.tables()),))
     details = next(attributes for tag, attributes in read(page(report)).tags if tag == "details")
     assert ("open" in details) is (status not in (Status.PASS, Status.SKIP))
     assert details["data-status"] == status

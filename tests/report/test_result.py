@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from jaxrecipe.report.result import RecipeFailedError, Report, Result, Status
+from jaxrecipe.report.result import RecipeFailedError, Report, Status
 from tests.report import made_up
 
 
 def one(status: Status) -> Report:
-    return Report(task="t", results=(Result(name="check", stage="data", status=status, finding="Found."),))
+    return Report(task="t", results=(made_up.ending(status),))
 
 
 @pytest.mark.parametrize("status", list(Status))
@@ -42,12 +42,12 @@ def test_message_lists_every_failure_with_finding_numbers_and_hint() -> None:
     with pytest.raises(RecipeFailedError) as caught:
         report.raise_if_failed()
     message = str(caught.value)
-    assert "1 check failed, 1 crashed (of 7)" in message
+    assert "1 check failed, 1 crashed (of 8)" in message
     for result in report.failed:
         assert result.name in message
         assert result.headline in message
         assert result.hint in message
-    assert "largest_leak: measured 0.6, expected 0.0" in message
+    assert "largest leak: measured 0.6, expected 0" in message
     assert "look_at_batch" not in message
     assert caught.value.report is report
 

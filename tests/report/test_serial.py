@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import ml_dtypes
@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from jaxrecipe.report.result import Curve, Matrix, Report, Result, Status, Table
+from jaxrecipe.report.result import Curve, Matrix, Report, Status, Table
 from tests.report import made_up
 
 
@@ -42,7 +42,7 @@ def strict(text: str) -> Any:
 
 
 def holding(**parts: Any) -> Report:
-    return Report(task="t", results=(Result(name="c", stage="s", status=Status.WARN, finding="f", **parts),))
+    return Report(task="t", results=(replace(made_up.ending(Status.WARN), **parts),))
 
 
 @pytest.mark.parametrize(
@@ -77,22 +77,22 @@ SCALARS = st.one_of(st.floats(), st.integers(), st.text(), st.booleans())
 
 @settings(deadline=None, max_examples=25)
 @given(st.dictionaries(st.text().filter(lambda name: name != "$type"), SCALARS))
-def test_any_scalar(measured: dict[str, Any]) -> None:
-    report = holding(measured=measured)
+def test_any_scalar(thresholds: dict[str, Any]) -> None:
+    report = holding(thresholds=thresholds)
     assert same(report, Report.from_json(report.to_json()))
 
 
 @pytest.mark.parametrize(
-    "measured", [{"float": "nan"}, {"dtype": "f", "shape": "s", "values": 1}, {"kind": "Curve"}, {"a": "nan"}]
+    "thresholds", [{"float": "nan"}, {"dtype": "f", "shape": "s", "values": 1}, {"kind": "Curve"}, {"a": "nan"}]
 )
-def test_names_that_look_like_the_format(measured: dict[str, Any]) -> None:
-    report = holding(measured=measured)
+def test_names_that_look_like_the_format(thresholds: dict[str, Any]) -> None:
+    report = holding(thresholds=thresholds)
     assert same(report, Report.from_json(report.to_json()))
 
 
 def test_the_one_name_that_cannot_be_held_is_refused() -> None:
     with pytest.raises(ValueError, match="rename it"):
-        holding(measured={"$type": 1}).to_json()
+        holding(thresholds={"$type": 1}).to_json()
 
 
 def test_large_arrays_and_other_byte_orders() -> None:
@@ -117,7 +117,12 @@ def test_values_of_foreign_dtypes_become_plain() -> None:
 def test_other_programs_can_read_it() -> None:
     document = strict(made_up.report().to_json())
     assert document["ok"] is False
-    assert document["results"][2]["measured"] == {"loss": 2.3146}
+    measure = document["results"][2]["measures"][0]
+    assert (measure["name"], measure["value"], measure["high"]) == ("loss", 2.3146, 2.4)
+    finding = document["results"][3]["findings"][0]
+    assert (finding["code"], finding["severity"]) == ("model/mixes-examples", "FAIL")
+    assert finding["causes"][0]["code"] == "model/reshape-for-transpose"
+    assert document["results"][3]["status"] == "FAIL"
     assert document["results"][2]["evidence"][0]["series"]["real inputs"]["values"][0] == pytest.approx(2.3)
 
 
