@@ -36,25 +36,26 @@ def data_order(
 ) -> Result:
     """Training sees the examples in a mixed order that changes, each once an epoch, each with its own target.
 
-    What it does: where you give `Loop.batches`, reads two epochs of the batches that your loader hands out. Every delivered example
-    is looked up among the stored ones: its target must be the stored one, no example may be lost or repeated, none may come from the
-    test data. The variance of labels and inputs between batches is compared with that in random orders and in sorted order, and the two
-    epochs with each other. Without `batches` only the stored order is looked at; the library's own loop draws a new order every epoch.
-    Data that are read item by item are read twice, alone and in bulk, and must be the same.
+    What it does: where you give `Loop.batches`, reads two epochs of the batches that your loader hands out. Every
+    delivered example is looked up among the stored ones: its target must be the stored one, no example may be lost or
+    repeated, none may come from the test data. The variance of labels and inputs between batches is compared with that
+    in random orders and in sorted order, and the two epochs with each other. Without `batches` only the stored order is
+    looked at; the library's own loop draws a new order every epoch. Data that are read item by item are read twice,
+    alone and in bulk, and must be the same.
 
-    Why it matters: batches of one class pull the model from class to class, and batch statistics learn the class; a loader that
-    shuffles inputs and targets apart leaves nothing to learn; one that always drops the same examples throws data away. None of it
-    raises an error.
+    Why it matters: batches of one class pull the model from class to class, and batch statistics learn the class; a
+    loader that shuffles inputs and targets apart leaves nothing to learn; one that always drops the same examples
+    throws data away. None of it raises an error.
 
     What to do: shuffle all examples with one permutation, drawn anew every epoch, before batches are made.
 
     Args:
         setup: the set-up.
         key: unused; the permutations to compare with follow the set-up's seed.
-        chance: a dependence on the order counts when a random order would show as much with less than this probability; divided by
-            the number of labels and inputs that are compared (Bonferroni).
-        sorted_fail: FAIL when the labels are sorted by more than this: 0 is the variance between batches in random order, 1 in
-            sorted order.
+        chance: a dependence on the order counts when a random order would show as much with less than this probability;
+            divided by the number of labels and inputs that are compared (Bonferroni).
+        sorted_fail: FAIL when the labels are sorted by more than this: 0 is the variance between batches in random
+            order, 1 in sorted order.
         sorted_warn: WARN above this, as after shuffling within too small a buffer.
         drift_warn: WARN when more than this share of the variance of the inputs' mean and spread lies between batches.
 
@@ -150,7 +151,7 @@ def _dependences(observed: dict[str, Observed], sizes: list[int], seed: int) -> 
 
 
 def _sortedness(name: str, one: Dependence, chance: float, limits: _Limits, *, certain: bool) -> Measure:
-    """How sorted labels are; a bound beyond which chance does not go, where batches of a kind may be meant only for a WARN."""
+    """How sorted labels are; where batches of one kind may be meant (not `certain`), at most a WARN."""
     return Measure(
         name=f"sortedness of the {name}",
         value=one.share,
@@ -191,7 +192,7 @@ def _drift_findings(drift: dict[str, Measure]) -> Iterator[Finding]:
 
 
 def _repetition_findings(first: Epoch, second: Epoch, chance: float) -> Iterator[Finding]:
-    """Two epochs in the same order, where that is no chance: by the inputs, or by all labels where the inputs are augmented."""
+    """Two epochs in the same order, where that is no chance: by inputs, or by all labels where inputs are augmented."""
     pairs = [(one.values, second.labels[name].values) for name, one in first.labels.items() if name in second.labels]
     telling = [pair for pair in pairs if log_chance_of_same_order(pair[0]) < log(chance)]
     same = bool(telling) and all(np.array_equal(*pair) for pair in telling)

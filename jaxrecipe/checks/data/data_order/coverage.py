@@ -1,4 +1,4 @@
-"""What an epoch holds of the stored examples: whether any are lost, repeated, foreign, or come with the target of another one."""
+"""What an epoch holds of the stored examples: whether any are lost, repeated, foreign, or with another target."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,10 +15,10 @@ from jaxrecipe.probes.reading import chunks
 from jaxrecipe.setup import Setup
 
 SYSTEMATIC = 0.9
-"""Share of the examples missing from one epoch that are missing from the next one too, from which on it is no accident: of
-one in ten left out at random the next epoch leaves out one in ten."""
+"""Share of the examples missing from one epoch that the next one must lack too, for it to be no accident: of examples
+left out at random, the next epoch has most."""
 MOSTLY_KNOWN = 0.5
-"""Share of an epoch that must be stored examples before those that are not count as foreign, and not all as augmented."""
+"""Share of an epoch that must be stored examples before the others count as foreign and not as augmented."""
 TARGETS_KEPT = 0.99
 """Share of the delivered targets that must be stored ones: below it they are changed on purpose (smoothed, scaled)."""
 
@@ -69,7 +69,8 @@ def coverage_findings(
 
 
 def _gaps(missing: int, never: int, repeated: int, stored: int, batch: int) -> Iterator[Finding]:
-    """Examples that an epoch lacks or repeats; up to a batch of them is what a dropped or filled last batch amounts to."""
+    """Examples that an epoch lacks or repeats; less than a batch is what a last batch dropped or filled up amounts
+    to."""
     in_two = replace(_count("examples in neither of two epochs", never, Severity.WARN), fail_high=batch - 1.0)
     measures = (
         _count("examples missing from an epoch", missing, Severity.WARN, high=batch - 1.0),

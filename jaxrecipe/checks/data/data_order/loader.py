@@ -20,7 +20,7 @@ Form = tuple[tuple[str, Any, tuple[int, ...]], ...]
 
 @dataclass(frozen=True)
 class Observed:
-    """Numbers of each example that may depend on the order, `[n, columns]`; `categories` if the one column holds class numbers."""
+    """Numbers of each example that may depend on the order; `categories` if the one column holds class numbers."""
 
     values: Float64[np.ndarray, "n columns"]
     categories: bool
@@ -31,8 +31,8 @@ class Epoch:
     """The examples of one epoch in the order in which they came.
 
     Attributes:
-        inputs, targets: a hash of each example's inputs and targets in the dtypes in which they are stored; None where these
-            have another form.
+        inputs, targets: a hash of each example's inputs and targets in the dtypes in which they are stored; None where
+            these have another form.
         sizes: examples in each batch.
         labels: by head, those of the declared targets that are not images or text.
         moments: by input, mean and standard deviation of each example; not of tokens.
@@ -98,7 +98,7 @@ def form_of(tree: Any) -> Form:
 
 
 def hashes_in_form(tree: Any, form: Form) -> UInt64[np.ndarray, "n"] | None:
-    """A hash of each example in the dtypes of a form; None where it is empty, shapes differ or a dtype would lose something."""
+    """A hash of each example in the dtypes of a form; None where shapes differ or a dtype would lose something."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     if not leaves or [(str(path), np.shape(leaf)[1:]) for path, leaf in leaves] != [
         (path, shape) for path, _, shape in form

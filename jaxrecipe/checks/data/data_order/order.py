@@ -26,7 +26,8 @@ class Dependence:
     """How much of what is observed depends on where in the order it comes.
 
     Attributes:
-        share: of the variance that sorting would put between batches, what is there beyond chance: 0 in random order, 1 when sorted.
+        share: of the variance that sorting would put between batches, what is there beyond chance: 0 in random order, 1
+            when sorted.
         chance: probability of so much or more in a random order.
         profile: mean of each column (share of each class) in up to 60 stretches of the order, `[stretches, columns]`.
         names: of the columns.
@@ -39,10 +40,11 @@ class Dependence:
 
 
 def dependence_on_order(observed: Observed, sizes: list[int], seed: int) -> Dependence | None:
-    """Compare the variance between batches with that in random orders of the same examples; None where nothing can be said.
+    """Compare the variance between batches with that in random orders; None where nothing can be said.
 
-    For classes this is the chi-squared statistic of batch against class, for values the F statistic. Mean and spread in random
-    orders come from permutations, the tail from the chi-squared distribution of that mean and spread (Wilson and Hilferty).
+    For classes this is the chi-squared statistic of batch against class, for values the F statistic. Mean and spread in
+    random orders come from permutations, the tail from the chi-squared distribution of that mean and spread (Wilson and
+    Hilferty).
     """
     columns, names = _columns(observed, seed)
     if not np.isfinite(columns).all():
@@ -108,6 +110,6 @@ def _between_blocks(scaled: np.ndarray, starts: np.ndarray) -> float:
 
 
 def log_chance_of_same_order(values: np.ndarray) -> float:
-    """Logarithm of the probability that two random orders of these values `[n, ...]` are alike: one over their different orders."""
+    """Logarithm of the probability that two random orders of these values `[n, ...]` are alike."""
     _, counts = np.unique(values.reshape(len(values), -1), axis=0, return_counts=True)
     return float(gammaln(counts + 1.0).sum() - gammaln(len(values) + 1.0))
