@@ -34,16 +34,23 @@ class Measure:
     """
 
     name: str
-    value: float
-    low: float | None = None
-    high: float | None = None
-    fail_low: float | None = None
-    fail_high: float | None = None
+    value: float | int
+    low: float | int | None = None
+    high: float | int | None = None
+    fail_low: float | int | None = None
+    fail_high: float | int | None = None
     severity: Severity = Severity.FAIL
     unit: str = ""
-    error: float | None = None
+    error: float | int | None = None
     code: str = ""
     thresholds: Mapping[Bound, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Numbers of any kind (numpy's, JAX's, integers) are kept as floats."""
+        object.__setattr__(self, "value", float(self.value))
+        for name in ("low", "high", "fail_low", "fail_high", "error"):
+            given = getattr(self, name)
+            object.__setattr__(self, name, None if given is None else float(given))
 
     @property
     def bounded(self) -> bool:
@@ -85,13 +92,13 @@ class Measure:
                 return f"{low:.4g} or more"
         return f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
 
-    def with_thresholds(self, values: Mapping[str, float]) -> "Measure":
+    def with_thresholds(self, values: Mapping[str, float | int]) -> "Measure":
         """The same measure under other thresholds, by the names that `thresholds` gives them."""
         moved = {bound: float(values[name]) for bound, name in self.thresholds.items() if name in values}
         return replace(self, **moved) if moved else self
 
 
-def _within(value: float, low: float | None, high: float | None) -> bool:
+def _within(value: float | int, low: float | int | None, high: float | int | None) -> bool:
     """Whether a value keeps a pair of bounds."""
     if low is None and high is None:
         return True

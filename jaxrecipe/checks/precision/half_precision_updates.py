@@ -1,7 +1,6 @@
 """Half-precision updates: does the optimizer survive parameters or optimizer state that are kept in half precision?"""
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
@@ -9,12 +8,14 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from jaxrecipe import trees
+from jaxrecipe.diagnosis.finding import failure, warning
+from jaxrecipe.diagnosis.measure import Measure, Severity
 from jaxrecipe.probes import half_precision as half
-from jaxrecipe.report.result import Result, Status, Table, unsorted_result
+from jaxrecipe.report.result import Result, Table, skipped
 from jaxrecipe.setup import Setup
 
-_result = partial(unsorted_result, name="half_precision_updates", stage="precision")
 MOST_ROWS = 40
+"""Layers in the table of evidence, the worst first."""
 
 
 def half_precision_updates(
@@ -43,34 +44,51 @@ def half_precision_updates(
     """
     kept_in = _half_leaves(setup)
     if not kept_in:
-        return _result(status=Status.SKIP, finding="Parameters and optimizer state are kept in float32.")
-    steps_seen = _steps(setup, key, steps)
-    measured, evidence = _measured(steps_seen), (_table(steps_seen),) if steps_seen.layers else ()
-    expected: dict[str, Any] = {
-        "largest update over its size in float32": f"up to {huge:g}",
-        "largest share lost": f"up to {lost:g}",
-    }
-    report = partial(_result, measured=measured, expected=expected, evidence=evidence)
+        return skipped("Parameters and optimizer state are kept in float32.")
+    seen = _compare_steps(setup, key, steps)
+    if seen.not_in_float32:
+        return skipped("The gradients are not finite in float32 either.")
     kept = f"{len(kept_in)} arrays are kept in half precision ({', '.join(kept_in[:3])}{', ...' if len(kept_in) > 3 else ''})"
-    if steps_seen.not_in_float32:
-        return _result(status=Status.SKIP, finding="The gradients are not finite in float32 either.")
-    if steps_seen.broken:
-        finding = f"After step {steps_seen.taken} {steps_seen.broken} is not finite, though the gradients are and the same optimizer in float32 is; {kept}."
-        return report(status=Status.FAIL, finding=finding, hint=_vanished(kept_in))
-    worst = max(steps_seen.layers, key=lambda layer: layer.ratio, default=None)
-    if worst is not None and worst.ratio > huge:
-        finding = f"The update of {worst.name} is {worst.ratio:.3g} times as large as the same optimizer makes in float32; {kept}."
-        return report(status=Status.FAIL, finding=finding, hint=_vanished(kept_in))
-    losing = max(steps_seen.layers, key=lambda layer: layer.lost, default=None)
-    if losing is not None and losing.lost > lost:
-        finding = f"{losing.lost:.0%} of the updates of {losing.name} are lost to rounding; {kept}."
-        return report(
-            status=Status.WARN,
-            finding=finding,
-            hint="Small updates of half-precision parameters vanish (1 + 0.001 is 1 in bfloat16): keep float32 masters and compute in half, "
-            'Task(policy="bfloat16") with param_dtype=float32.',
-        )
-    return report(status=Status.PASS, finding=f"The updates are those of float32 up to rounding; {kept}.")
+    size, share = _largest_update(seen, huge), _largest_share_lost(seen, lost)
+    findings = []
+    if seen.broken:
+        text = f"After step {seen.taken} {seen.broken} is not finite, though the gradients are and the same optimizer in float32 is"
+        findings.append(failure("precision/epsilon-vanishes", f"{text}; {kept}."))
+    if size.verdict is not None:
+        worst = max(seen.layers, key=lambda layer: layer.ratio)
+        text = f"The update of {worst.name} is {worst.ratio:.3g} times as large as the same optimizer makes in float32"
+        findings.append(failure("precision/epsilon-vanishes", f"{text}; {kept}.", measures=(size,)))
+    if share.verdict is not None:
+        worst = max(seen.layers, key=lambda layer: layer.lost)
+        text = f"{worst.lost:.0%} of the updates of {worst.name} are lost to rounding; {kept}."
+        findings.append(warning("precision/updates-vanish", text, measures=(share,)))
+    return Result(
+        summary=f"The updates are those of float32 up to rounding; {kept}.",
+        findings=tuple(findings),
+        measures=(size, share, Measure(name="steps taken", value=seen.taken, unit="steps")),
+        evidence=(_table(seen),) if seen.layers else (),
+    )
+
+
+def _largest_update(seen: "Steps", huge: float) -> Measure:
+    return Measure(
+        name="largest update over its size in float32",
+        value=max((layer.ratio for layer in seen.layers), default=1.0),
+        high=huge,
+        thresholds={"high": "huge"},
+        code="precision/epsilon-vanishes",
+    )
+
+
+def _largest_share_lost(seen: "Steps", lost: float) -> Measure:
+    return Measure(
+        name="largest share of a layer's updates that is lost",
+        value=max((layer.lost for layer in seen.layers), default=0.0),
+        high=lost,
+        severity=Severity.WARN,
+        thresholds={"high": "lost"},
+        code="precision/updates-vanish",
+    )
 
 
 @dataclass(frozen=True)
@@ -105,7 +123,7 @@ def _half_leaves(setup: Setup) -> list[str]:
     ]
 
 
-def _steps(setup: Setup, key: PRNGKeyArray, steps: int) -> Steps:
+def _compare_steps(setup: Setup, key: PRNGKeyArray, steps: int) -> Steps:
     """Training steps on the first batch, each beside one of the same optimizer in float32 from the same parameters."""
     gradients = half.gradients(setup, key)
     state = setup.fresh_state()
@@ -123,13 +141,13 @@ def _steps(setup: Setup, key: PRNGKeyArray, steps: int) -> Steps:
         bad = int(trees.first_nonfinite(after))
         if bad >= 0 and bool(trees.all_finite(wanted)):
             return Steps(step + 1, layers, trees.paths(after)[bad])
-        _add(sums, params, after, wanted)
+        _add_squares(sums, params, after, wanted)
         params = after
         layers = [_layer(name, setup.params, row) for name, row in sums.items()]
     return Steps(steps, layers, "")
 
 
-def _add(sums: dict[str, np.ndarray], before: Any, after: Any, wanted: Any) -> None:
+def _add_squares(sums: dict[str, np.ndarray], before: Any, after: Any, wanted: Any) -> None:
     """Squares of the real and the wanted updates, updates that changed nothing, and all that should have, by layer."""
     old, new, wide = half.as_numpy(before), half.as_numpy(after), half.as_numpy(wanted)
     for name in old:
@@ -150,27 +168,10 @@ def _layer(name: str, params: Any, row: np.ndarray) -> Layer:
     return Layer(name, dtype, float(ratio), lost / should if should and dtype in half.HALF else 0.0)
 
 
-def _measured(found: Steps) -> dict[str, Any]:
-    return {
-        "steps taken": found.taken,
-        "largest update over its size in float32": max((layer.ratio for layer in found.layers), default=1.0),
-        "largest share lost": max((layer.lost for layer in found.layers), default=0.0),
-    }
-
-
 def _table(found: Steps) -> Table:
     rows = sorted(found.layers, key=lambda layer: -abs(np.log(max(layer.ratio, 1e-30))))[:MOST_ROWS]
     return Table(
         title="Updates in half precision against float32",
         columns=("layer", "kept in", "size over its size in float32", "share that changes nothing"),
         rows=[(layer.name, layer.dtype, layer.ratio, layer.lost) for layer in rows],
-    )
-
-
-def _vanished(kept_in: list[str]) -> str:
-    return (
-        "The optimizer's epsilon vanishes in half precision: 1e-8 and 1e-16 are zero in float16, whose smallest number is 6e-8, and so are "
-        "the squares of gradients below 2.4e-4; Adam then divides by nothing. Keep parameters and optimizer state in float32 and compute in "
-        'half (Task(policy="float16"), param_dtype=float32), or raise eps to 1e-4 and keep the moments in float32.'
-        f" Kept in half precision: {', '.join(kept_in[:6])}{', ...' if len(kept_in) > 6 else ''}."
     )

@@ -40,7 +40,7 @@ CAUSES: tuple[Cause, ...] = (
         code="precision/updates-vanish",
         title="Updates of half-precision parameters vanish.",
         harm="1 + 0.001 is 1 in bfloat16: small steps change nothing.",
-        fix="Keep float32 masters and compute in half precision.",
+        fix=('Keep float32 masters and compute in half precision: Task(policy="bfloat16") with param_dtype float32.'),
     ),
     Cause(
         code="precision/epsilon-vanishes",
@@ -71,5 +71,20 @@ CAUSES: tuple[Cause, ...] = (
         title="A norm summed in half precision overflows.",
         harm="Clipping multiplies by one over infinity: every update is zero.",
         fix="Take norms in float32.",
+    ),
+    Cause(
+        code="precision/inputs-cancel",
+        title="Differences of nearly equal numbers are lost when inputs are rounded to half precision.",
+        harm="What distinguishes the examples is rounded away before the first layer.",
+        fix="Center and scale the inputs before they are cast, or keep the first layers in float32 by policy overrides.",
+    ),
+    Cause(
+        code="precision/divides-by-zero",
+        title="Something is divided by a number that is zero in half precision.",
+        harm="Zero by zero is not a number, and spoils everything behind it.",
+        fix=(
+            "An epsilon below 6e-8 is zero in float16: use 1e-5 or more, and keep norms, softmax and sums in float32 "
+            "(policy overrides, or a cast to float32 inside the model)."
+        ),
     ),
 )
