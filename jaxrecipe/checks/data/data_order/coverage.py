@@ -70,7 +70,8 @@ def coverage_findings(
 
 def _gaps(missing: int, never: int, repeated: int, stored: int, batch: int) -> Iterator[Finding]:
     """Examples that an epoch lacks or repeats; less than a batch is what a last batch dropped or filled up amounts
-    to."""
+    to.
+    """
     in_two = replace(_count("examples in neither of two epochs", never, Severity.WARN), fail_high=batch - 1.0)
     measures = (
         _count("examples missing from an epoch", missing, Severity.WARN, high=batch - 1.0),

@@ -1,4 +1,4 @@
-"""The check outliers: its function stands in check.py, what it alone needs beside it."""
+"""The check outliers: its function is in check.py, what it alone needs beside it."""
 
 from jaxrecipe.checks.data.outliers.check import outliers
 

@@ -1,4 +1,5 @@
-"""One number an example for everything that can be computed of it: brightness, sharpness, length, norm, size of the label.
+"""One number an example for everything that can be computed of it: brightness, sharpness, length, norm, size of the
+label.
 
 What to sort, search and plot by; outliers in any of them nearly always show a bug.
 """
@@ -18,29 +19,33 @@ LONG = 16
 FEW = 4
 """Values of a target up to which each is an attribute by itself."""
 MOSTLY = 0.75
-"""Share of one number from which on a column of a table has no usual spread: counts, borders of pictures laid flat."""
+"""Share of one number from which on a column of a table has no usual spread: counts, borders of images laid flat."""
 SAMPLED = 4096
 """Examples from which the usual spread of each column is taken."""
+ROUNDING = 1e-6
+"""Contrast of an image, as a share of its brightness, below which it is constant but for rounding in float32."""
 PIECE = 256
-"""Examples at a time: small pictures as float32 then stay in the cache."""
+"""Examples at a time: small images as float32 then stay in the cache."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Usual mean and spread of each column of a table (channel of a series); infinity where there is no usual spread."""
+    """Usual mean and spread of each column of a table (channel of a series); infinity where there is no usual
+    spread.
+    """
 
     mean: Float64[np.ndarray, "columns"]
     spread: Float64[np.ndarray, "columns"]
 
 
 def kind_of(leaf: np.ndarray) -> str:
-    """What an input looks like, by shape and dtype: "picture", "text", "series" `[time, channels]` or "table"."""
+    """What an input looks like, by shape and dtype: "image", "text", "series" `[time, channels]` or "table"."""
     shape = leaf.shape[1:]
     channels_last = len(shape) == 3 and shape[-1] <= 4
     if (channels_last and min(shape[:2]) >= 4) or (len(shape) == 2 and min(shape) >= 8 and leaf.dtype == np.uint8):
-        return "picture"
+        return "image"
     if len(shape) == 2 and shape[0] == shape[1] >= 8:
-        return "picture"
+        return "image"
     if len(shape) == 1 and leaf.dtype.kind in "iu" and leaf.dtype.itemsize > 1 and shape[0] >= LONG:
         return "text"
     return "series" if len(shape) == 2 and shape[0] >= 4 else "table"
@@ -55,32 +60,33 @@ def attributes(source: Source, target: TargetTree, rows: Int[np.ndarray, "n"]) -
         each = {
             f"{path}: {name}": v
             for path, leaf in several.items()
-            for name, v in _of_input(leaf, scales.get(path), _pad(target)).items()
+            for name, v in _input_attributes(leaf, scales.get(path), _padding(target)).items()
         }
         for head in heads(target, targets):
-            each |= {f"{head.path or 'target'}: {name}": values for name, values in _of_target(head).items()}
+            each |= {f"{head.path or 'target'}: {name}": values for name, values in _target_attributes(head).items()}
         for name, values in each.items():
             found.setdefault(name, []).append(values.astype(np.float64))
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
-def _of_input(leaf: np.ndarray, scale: Scale | None, pad: int) -> dict[str, np.ndarray]:
+def _input_attributes(leaf: np.ndarray, scale: Scale | None, pad: int) -> dict[str, np.ndarray]:
     """The attributes of one input of some examples."""
     match kind_of(leaf):
-        case "picture":
-            return of_pictures(leaf)
+        case "image":
+            return of_images(leaf)
         case "text":
             return of_text(leaf, pad)
         case kind:
             return of_numbers(leaf, scale, series=kind == "series")
 
 
-def of_pictures(pictures: np.ndarray) -> dict[str, Float[np.ndarray, "n"]]:
-    """Brightness, contrast, size of the edges, sharpness (edges by contrast), colour, of pictures `[n, height, width, ...]`.
+def of_images(images: np.ndarray) -> dict[str, Float[np.ndarray, "n"]]:
+    """Brightness, contrast, size of the edges, sharpness (edges by contrast), color, of images `[n, height, width,
+    ...]`.
 
-    Edges are mean absolute differences of neighbouring pixels; colour is how far the channels are apart.
+    Edges are mean absolute differences of neighbouring pixels; color is how far the channels are apart.
     """
-    values = finite(pictures.astype(np.float32)).reshape(*pictures.shape[:3], -1)
+    values = finite(images.astype(np.float32)).reshape(*images.shape[:3], -1)
     n = len(values)
     flat = values.reshape(n, -1)
     mean = flat.mean(axis=1)
@@ -88,12 +94,12 @@ def of_pictures(pictures: np.ndarray) -> dict[str, Float[np.ndarray, "n"]]:
     contrast = np.sqrt(np.maximum(square - mean * mean, 0))
     across, down = (_mean_difference(values, axis) for axis in (1, 2))
     edges = (across + down) / 2
-    sharpness = np.divide(edges, contrast, out=np.zeros_like(edges), where=contrast > 1e-6 * (1 + np.abs(mean)))
+    sharpness = np.divide(edges, contrast, out=np.zeros_like(edges), where=contrast > ROUNDING * (1 + np.abs(mean)))
     found = {"brightness": mean, "contrast": contrast, "edges": edges, "sharpness": sharpness}
     if values.shape[-1] >= 3:
         red, green, blue = (values[..., channel] for channel in range(3))
         apart = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
-        found["colour"] = apart.reshape(n, -1).mean(axis=1)
+        found["color"] = apart.reshape(n, -1).mean(axis=1)
         found["red over blue"] = (red - blue).reshape(n, -1).mean(axis=1)
     return found
 
@@ -166,7 +172,7 @@ def _scale(leaf: np.ndarray) -> Scale:
     return Scale(np.nan_to_num(mean), np.where(two_values | one_number | (spread == 0), np.inf, spread))
 
 
-def _of_target(head: Head) -> dict[str, np.ndarray]:
+def _target_attributes(head: Head) -> dict[str, np.ndarray]:
     """The value of a regression, the size of what a mask shows, the length of a text to predict."""
     labels = head.labels.reshape(len(head.labels), -1)
     match head.target:
@@ -183,52 +189,8 @@ def _of_target(head: Head) -> dict[str, np.ndarray]:
     return {}
 
 
-def _pad(target: TargetTree) -> int:
+def _padding(target: TargetTree) -> int:
     """The token that stands for padding: the declared one, or 0."""
     if isinstance(target, Mapping):
-        return next((_pad(one) for one in target.values()), 0)
+        return next((_padding(one) for one in target.values()), 0)
     return target.pad if isinstance(target, Tokens) and target.pad is not None else 0
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """What an attribute may be: beyond `low` and `high` chance puts an example only with the asked-for probability."""
-
-    low: float
-    high: float
-
-
-def bounds(values: Float64[np.ndarray, "n"], chance: float) -> Bounds:
-    """The range that the tails of the bulk lead one to expect for so many examples.
-
-    On each side of the median a tail exp(-(x/c)^k) is laid through two quantiles (90 and 98 %; 75 and 95 % below 500 examples), and
-    drawn out to where one of all examples lies beyond with probability `chance`. At a chance of one in a million about 7 standard
-    deviations for 1,400 normally distributed numbers, far more for heavy tails. A group of at most a twentieth that a wide gap parts from all the rest is
-    beyond too, even when it is large enough to bend the quantiles.
-    """
-    ordered = np.sort(values[np.isfinite(values)])
-    if len(ordered) < 50 or len(np.unique(ordered[:: max(1, len(ordered) // 1000)])) < 8:
-        return Bounds(-np.inf, np.inf)
-    high = _reach(ordered, chance)
-    low = -_reach(-ordered[::-1], chance)
-    return Bounds(low, high)
-
-
-def _reach(ordered: Float64[np.ndarray, "n"], chance: float) -> float:
-    """The upper bound of sorted values."""
-    n = len(ordered)
-    inner, outer = (0.90, 0.98) if n >= 500 else (0.75, 0.95)
-    middle = float(np.quantile(ordered, 0.5))
-    near, far = (float(np.quantile(ordered, share)) - middle for share in (inner, outer))
-    if near <= 0 or far <= near:
-        return np.inf
-    depths = [np.log(0.5 / (1 - share)) for share in (inner, outer)]
-    power = max(0.5, float(np.log(far / near) / np.log(depths[1] / depths[0])))
-    bound = middle + far * (np.log(0.5 * n / chance) / depths[1]) ** power
-    bulk = np.diff(ordered[n // 10 : n - n // 10])
-    joined = float(np.quantile(ordered, 0.95)) - middle <= 2 * near  # so that a group is at most a twentieth
-    top = ordered[n - n // 20 - 1 :]
-    gaps = np.diff(top)[: len(top) - max(5, n // 500)]
-    if joined and gaps.size and gaps.max() > max(2 * near, 5 * bulk.max()):
-        bound = min(bound, float(top[int(gaps.argmax())] + gaps.max() / 2))
-    return float(bound)
