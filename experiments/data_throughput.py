@@ -1,14 +1,16 @@
-"""Images per second of the three ways to feed a training step: kept on the device, streamed from arrays, streamed from disk.
+"""Images per second of the three ways to feed a training step: kept on the device, streamed from arrays, streamed from
+disk.
 
-Each way gives the same batches of random uint8 images of 32×32×3 to the same jitted augmentation (random crop with padding
-4, horizontal flip, normalisation to float32); nothing else is computed, so these are upper bounds for a training step.
-"From disk" reads PNG images from array_record files through tensorflow-datasets' data source, as CIFAR-10 is read. The images
-are random numbers, which PNG cannot compress: real ones decode at another speed.
+Each way gives the same batches of random uint8 images of 32×32×3 to the same jitted augmentation (random crop with
+padding 4, horizontal flip, normalisation to float32); nothing else is computed, so these are upper bounds for a
+training step. "From disk" reads PNG images from array_record files through tensorflow-datasets' data source, as
+CIFAR-10 is read. The images are random numbers, which PNG cannot compress: real ones decode at another speed.
 
-The rate of one process differs from that of the next by up to a factor of two (measured, on CPU), far more than its own runs
-differ among each other, so several fresh processes are measured and all their runs are pooled.
+The rate of one process differs from that of the next by up to a factor of two (measured, on CPU), far more than its own
+runs differ among each other, so several fresh processes are measured and all their runs are pooled.
 
-Command:   python experiments/data_throughput.py           (add --save to write experiments/results/data_throughput.{md,json})
+Command:   python experiments/data_throughput.py           (add --save to write
+experiments/results/data_throughput.{md,json})
 Needs:     pip install 'jaxrecipe[datasets]'; about 90 s on 2 CPU cores.
 Expected:  on CPU, where device and host are one memory, the first two are alike; from disk is far slower than either.
            The stored table names its hardware and versions.
@@ -168,7 +170,8 @@ def setting_of(arguments: argparse.Namespace) -> dict[str, str]:
     device = jax.devices()[0]
     return {
         "device": f"{device.platform}, {device.device_kind}",
-        "host": f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}, load average {os.getloadavg()[0]:.1f} at the end",
+        "host": f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}, load average {os.getloadavg()[0]:.1f} "
+        "at the end",
         "python": platform.python_version(),
         **{package: version(package) for package in PACKAGES},
         "data": f"{arguments.images:,} random uint8 images of 32×32×3 (from disk: at most 10,000 of them, as PNG)",

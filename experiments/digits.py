@@ -1,11 +1,13 @@
-"""The main job on embedded real data: the whole recipe, then training, in several seeds: `python -m experiments.digits`.
+"""The main job on embedded real data: the whole recipe, then training, in several seeds: `python -m
+experiments.digits`.
 
 Checks the demonstration's set-up once (every check must pass), then trains it from scratch in five seeds, each for all
-its epochs, and scores the last state exactly on the whole test set of 359 digits. Nothing is chosen on the test set. The
-seed changes parameters, order and augmentation; the split stays.
+its epochs, and scores the last state exactly on the whole test set of 359 digits. Nothing is chosen on the test set.
+The seed changes parameters, order and augmentation; the split stays.
 
-Expected on two CPU cores: a clean report in 10 to 30 s, then about 5 s of training a seed, accuracies from 98.0 to 98.6 %.
-The data are the test part of the UCI set, split at random, so the same writers are on both sides: do not compare with published figures.
+Expected on two CPU cores: a clean report in 10 to 30 s, then about 5 s of training a seed, accuracies from 98.0 to 98.6
+%. The data are the test part of the UCI set, split at random, so the same writers are on both sides: do not compare
+with published figures.
 """
 
 import argparse

@@ -1,18 +1,22 @@
 """What `fit` costs over a bare jitted loop: the ratio of their times a step over the same batches, with its spread.
 
-Three loops train the same ConvNet (Flax Linen, BatchNorm, Adam) on the same batches of random uint8 images, which lie on the device:
-- "bare": a step as people write it (loss, gradient, optax update), jitted, its state donated, nothing read back before the end;
+Three loops train the same ConvNet (Flax Linen, BatchNorm, Adam) on the same batches of random uint8 images, which lie
+on the device:
+- "bare": a step as people write it (loss, gradient, optax update), jitted, its state donated, nothing read back before
+  the end;
 - "bare, same step": the same loop around the library's own training step, which also measures norms and accuracy;
 - "fit": `jr.fit`, which reads every metric of every step, one step behind.
-"fit" calls a function with the metrics of each step. After every few steps that function stops the clock, lets the other loops
-take as many steps, in a new order each time, and starts the clock again: so all loops run in one process within the same second or
-two, and a ratio is always taken within such a round. What counts is the median of the rounds. A second "bare" shows what
-the machine makes of two equal loops. Compiling and the first rounds are left out.
-Processor time (all threads of the process) stands beside wall time, because it suffers less from other processes. For "fit" both are
-a little too high: what `fit` does while the step after a round already runs is counted, and that step is not.
-A last line says what "fit" adds to a step that takes next to nothing: a bound in microseconds for a step of any length.
+"fit" calls a function with the metrics of each step. After every few steps that function stops the clock, lets the
+other loops take as many steps, in a new order each time, and starts the clock again: so all loops run in one process
+within the same second or two, and a ratio is always taken within such a round. What counts is the median of the rounds.
+A second "bare" shows what the machine makes of two equal loops. Compiling and the first rounds are left out.
+Processor time (all threads of the process) stands beside wall time, because it suffers less from other processes. For
+"fit" both are a little too high: what `fit` does while the step after a round already runs is counted, and that step is
+not. A last line says what "fit" adds to a step that takes next to nothing: a bound in microseconds for a step of any
+length.
 
-Command:   python experiments/loop_overhead.py             (add --save to write experiments/results/loop_overhead.{md,json})
+Command:   python experiments/loop_overhead.py             (add --save to write
+experiments/results/loop_overhead.{md,json})
 Needs:     nothing but the library; about 4 minutes on 2 idle CPU cores.
 Expected:  a median ratio of "fit" to "bare" of 1.01 or less on steps of 20 ms or more.
 """
@@ -155,7 +159,8 @@ def measure(task: jr.Task, *, steps: int, rounds: int) -> dict[str, list[Times]]
 
     def write(step: int, _: Mapping[str, float]) -> None:
         nonlocal started
-        # `fit` has dispatched the next step already, which nobody will time: so a round of n steps takes n + 1 of its own.
+        # `fit` has dispatched the next step already, which nobody will time: so a round of n steps takes n +
+        # 1 of its own.
         if step % (steps + 1):
             return
         found["fit"].append(between(started, clocks(), steps))
@@ -197,7 +202,8 @@ def median_interval(values: list[float]) -> list[float]:
 def table(rows: list[dict[str, Any]]) -> str:
     """The result as Markdown."""
     lines = [
-        "| loop | ms a step (wall) | ratio of wall time (95 %) | quartiles | ratio of processor time (95 %) | quartiles | rounds |",
+        "| loop | ms a step (wall) | ratio of wall time (95 %) | quartiles | ratio of processor time (95 %) | "
+        "quartiles | rounds |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in rows:

@@ -1,15 +1,18 @@
 """What dynamic loss scaling costs: the training step with it against the same step without, interleaved.
 
-Both are the library's own step (`jr.make_train_step`) on the same batch, jitted, with the state donated; they differ in the task's
-`loss_scale` alone: scaling the loss, unscaling and checking the gradients, choosing between the old and the new state, counters. All
-loops run in one process in rounds of a few steps, in a new order each round, and a ratio is always taken within a round. A second loop
-"without" shows what the machine makes of two equal loops. Processor time (all threads) stands beside wall time, because it suffers less from others.
+Both are the library's own step (`jr.make_train_step`) on the same batch, jitted, with the state donated; they differ in
+the task's `loss_scale` alone: scaling the loss, unscaling and checking the gradients, choosing between the old and the
+new state, counters. All loops run in one process in rounds of a few steps, in a new order each round, and a ratio is
+always taken within a round. A second loop "without" shows what the machine makes of two equal loops. Processor time
+(all threads) stands beside wall time, because it suffers less from others.
 
-The models differ in what a step of them is made of: the ConvNet computes long on few parameters, the transformer is in between, and the
-MLP on a small batch does little besides moving its 3 million parameters and Adam's moments, which is the worst case for a choice between
-two states. The policies are float32 (the choice and the check are the same, and the step around them is shorter) and float16.
+The models differ in what a step of them is made of: the ConvNet computes long on few parameters, the transformer is in
+between, and the MLP on a small batch does little besides moving its 3 million parameters and Adam's moments, which is
+the worst case for a choice between two states. The policies are float32 (the choice and the check are the same, and the
+step around them is shorter) and float16.
 
-Command:   python -m experiments.loss_scale_overhead       (add --save to write experiments/results/loss_scale_overhead.{md,json})
+Command:   python -m experiments.loss_scale_overhead       (add --save to write
+experiments/results/loss_scale_overhead.{md,json})
 Needs:     nothing but the library; about 5 minutes on 2 idle CPU cores.
 Expected:  a median ratio of 1.02 or less for the ConvNet and the transformer.
 """
@@ -81,7 +84,8 @@ def measure(task: jr.Task, *, steps: int, rounds: int) -> dict[str, list[Times]]
 
 
 def summarise(found: Mapping[str, Sequence[Times]]) -> dict[str, Any]:
-    """Median ratios to "without" of the same round, with quartiles and a 95 % interval of the median, for both clocks."""
+    """Median ratios to "without" of the same round, with quartiles and a 95 % interval of the median, for both
+    clocks."""
     row: dict[str, Any] = {"rounds": len(found["without"])}
     row["milliseconds"] = 1e3 * statistics.median(wall for wall, _ in found["without"])
     for name in ("with", "without again"):
@@ -100,7 +104,8 @@ def summarise(found: Mapping[str, Sequence[Times]]) -> dict[str, Any]:
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The result as Markdown."""
     lines = [
-        "| model | policy | ms a step without | with / without: wall (95 %) | quartiles | processor (95 %) | quartiles | without again / without: processor (95 %) | rounds |",
+        "| model | policy | ms a step without | with / without: wall (95 %) | quartiles | processor (95 %) | "
+        "quartiles | without again / without: processor (95 %) | rounds |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -136,7 +141,10 @@ def main() -> None:
     print(text)
     if options.save:
         RESULTS.mkdir(exist_ok=True)
-        heading = "# What dynamic loss scaling costs\n\nMade by `python -m experiments.loss_scale_overhead --save`, whose docstring says how. Ratios are taken within each round.\n\n"
+        heading = (
+            "# What dynamic loss scaling costs\n\nMade by `python -m experiments.loss_scale_overhead --save`, "
+            "whose docstring says how. Ratios are taken within each round.\n\n"
+        )
         (RESULTS / "loss_scale_overhead.md").write_text(heading + text, encoding="utf-8")
         (RESULTS / "loss_scale_overhead.json").write_text(json.dumps({"facts": facts, "rows": rows}, indent=1) + "\n")
 

@@ -1,22 +1,25 @@
 """Predicted against real memory of a training step, and the largest batch predicted against found.
 
-The prediction compiles and runs nothing (`jaxrecipe.precision.memory`). What is real is measured with each cell (a model, a policy,
-a batch size) in a process of its own:
+The prediction compiles and runs nothing (`jaxrecipe.precision.memory`). What is real is measured with each cell (a
+model, a policy, a batch size) in a process of its own:
 
-On the CPU: the process compiles, takes one step to touch code, threads and workspaces, drops everything, hands free memory back
-to the system (malloc_trim), resets its peak of resident memory (/proc/self/clear_refs), notes what is resident, then makes a state and a batch
-and takes four steps. Measured is the peak (VmHWM) minus what was resident before. It is measured twice: with the allocator as it comes
-("resident"), and with glibc told to hand every freed array of 128 KiB or more back at once ("no cache",
-MALLOC_MMAP_THRESHOLD_), which leaves out what the allocator keeps in reserve and so compares with the prediction.
-The largest batch is found by bisection of "no cache" peaks, to within a hundredth of the predicted batch, against a limit that nothing
+On the CPU: the process compiles, takes one step to touch code, threads and workspaces, drops everything, hands free
+memory back to the system (malloc_trim), resets its peak of resident memory (/proc/self/clear_refs), notes what is
+resident, then makes a state and a batch and takes four steps. Measured is the peak (VmHWM) minus what was resident
+before. It is measured twice: with the allocator as it comes ("resident"), and with glibc told to hand every freed array
+of 128 KiB or more back at once ("no cache", MALLOC_MMAP_THRESHOLD_), which leaves out what the allocator keeps in
+reserve and so compares with the prediction. The largest batch is found by bisection of "no cache" peaks, to within a
+hundredth of the predicted batch, against a limit that nothing
 enforces: Linux ignores a limit on resident memory (RLIMIT_RSS), and RLIMIT_AS counts addresses, not memory.
 
-On a GPU the same command gives each process a share of the device (XLA_PYTHON_CLIENT_MEM_FRACTION), reads the peak from the
-device, and finds the largest batch by really running out of memory. That part has not been run yet: no GPU was at hand.
+On a GPU the same command gives each process a share of the device (XLA_PYTHON_CLIENT_MEM_FRACTION), reads the peak from
+the device, and finds the largest batch by really running out of memory. That part has not been run yet: no GPU was at
+hand.
 
 Command:   python -m experiments.memory                    (add --save to write experiments/results/memory.{md,json})
 Needs:     Linux; about 12 minutes on 2 idle CPU cores; `--models mlp --policies float32 --quick` takes one.
-Expected:  on the CPU the prediction is below the "no cache" peak by the workspaces that the compiler does not know of: 0 to 15 % for
+Expected:  on the CPU the prediction is below the "no cache" peak by the workspaces that the compiler does not know of:
+0 to 15 % for
            matrix products, up to half for convolutions.
 """
 
@@ -125,7 +128,8 @@ def blank(task: jr.Task) -> Any:
 
 
 def predict(task: jr.Task, batches: Sequence[int], limit: int | None) -> dict[str, Any]:
-    """What compiling alone says: bytes at each batch from the line, and the largest batch within a limit. Runs nothing."""
+    """What compiling alone says: bytes at each batch from the line, and the largest batch within a limit. Runs
+    nothing."""
     step, state, batch = (
         jr.make_train_step(task),
         jax.eval_shape(lambda: fresh(task)),
@@ -145,7 +149,8 @@ def predict(task: jr.Task, batches: Sequence[int], limit: int | None) -> dict[st
 
 
 def measure(task: jr.Task, size: int) -> dict[str, Any]:
-    """Compile, run and measure one batch size: predicted and peak bytes, or no peak when the device ran out of memory."""
+    """Compile, run and measure one batch size: predicted and peak bytes, or no peak when the device ran out of
+    memory."""
     make_state, make_batch = (
         jax.jit(make).lower().compile() for make in (lambda: blank(task), lambda: zeros(task, size))
     )
@@ -213,7 +218,8 @@ def in_process(wanted: Mapping[str, Any], surroundings: Mapping[str, str]) -> di
 
 
 def largest_that_fits(fits: Callable[[int], bool], start: int, step: int) -> int:
-    """The largest multiple of `step` that fits; 0 when none does. Strides from `start`, ever wider, then halves the bracket."""
+    """The largest multiple of `step` that fits; 0 when none does. Strides from `start`, ever wider, then halves the
+    bracket."""
     low, stride = max(step, start // step * step), step
     if fits(low):
         high = low + stride
@@ -233,7 +239,8 @@ def largest_that_fits(fits: Callable[[int], bool], start: int, step: int) -> int
 
 
 def expected_largest(cells: Sequence[Mapping[str, Any]], limit: int) -> int | None:
-    """Where the line through the two largest measured batches meets the limit: where to begin to look; None if it does not tell."""
+    """Where the line through the two largest measured batches meets the limit: where to begin to look; None if it does
+    not tell."""
     known = [(cell["batch"], cell["measured"]) for cell in cells if cell["measured"]][-2:]
     if len(known) < 2 or known[1][1] <= known[0][1]:
         return None
@@ -283,7 +290,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         return "–" if count is None else f"{count / MIB:,.1f}"
 
     lines = [
-        "| model | policy | batch | compiled at that size | line through small batches | peak, no cache | error of compiled | of line | peak, resident |",
+        "| model | policy | batch | compiled at that size | line through small batches | peak, no cache | error of "
+        "compiled | of line | peak, resident |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -318,7 +326,8 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         ],
     }
     return {
-        name: f"median {100 * statistics.median(values):+.1f} %, from {100 * min(values):+.1f} to {100 * max(values):+.1f} %"
+        name: f"median {100 * statistics.median(values):+.1f} %, from {100 * min(values):+.1f} to "
+        f"{100 * max(values):+.1f} %"
         for name, values in errors.items()
         if values
     }
@@ -371,7 +380,11 @@ def page(rows: Sequence[Mapping[str, Any]], setting: Mapping[str, Any]) -> str:
         "device": f"{rows[0]['platform']}, {rows[0]['device']}",
         **{name: value for name, value in setting.items() if name not in ("limit", "fraction", "quick")},
     }
-    heading = "# Memory of a training step: predicted by compiling, and measured\n\nMade by `python -m experiments.memory --save`, whose docstring says how it is measured. In MiB; an error is (predicted / measured) − 1.\n\n"
+    heading = (
+        "# Memory of a training step: predicted by compiling, and measured\n\nMade by `python -m "
+        "experiments.memory --save`, whose docstring says how it is measured. In MiB; an error is (predicted / "
+        "measured) − 1.\n\n"
+    )
     return heading + table(rows) + "\n\n" + "\n".join(f"- {name}: {value}" for name, value in facts.items()) + "\n"
 
 

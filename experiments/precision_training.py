@@ -1,20 +1,24 @@
 """Training in float32, bfloat16 and float16 (static and dynamic loss scale), and through overflow provoked on purpose.
 
-Two workloads on real data: a ConvNet with BatchNorm on the embedded handwritten digits, and a small transformer that predicts the next
-character of Python's reference text. Every configuration trains in the same three seeds: a seed fixes the initial parameters, the
-order of the batches and the augmentation, so the difference from float32 is taken seed by seed. All of a run's steps count, the last
-state is scored on the whole test set, and nothing is chosen on it.
+Two workloads on real data: a ConvNet with BatchNorm on the embedded handwritten digits, and a small transformer that
+predicts the next character of Python's reference text. Every configuration trains in the same three seeds: a seed fixes
+the initial parameters, the order of the batches and the augmentation, so the difference from float32 is taken seed by
+seed. All of a run's steps count, the last state is scored on the whole test set, and nothing is chosen on it.
 
-Overflow on purpose: a dynamic scale that begins at 2**30, far too high; and "spikes", digits of which about one batch in fifty is
-multiplied by a million, which float16 cannot hold. What is then expected: float16 with a loss scale skips those steps and ends like the
-undisturbed run; float16 without one breaks down, loudly; float32 and bfloat16 take the spikes for data, into their running statistics.
+Overflow on purpose: a dynamic scale that begins at 2**30, far too high; and "spikes", digits of which about one batch
+in fifty is multiplied by a million, which float16 cannot hold. What is then expected: float16 with a loss scale skips
+those steps and ends like the undisturbed run; float16 without one breaks down, loudly; float32 and bfloat16 take the
+spikes for data, into their running statistics.
 
-Each run is kept in the JSON file as soon as it is done, and is not done again: the command can be stopped and called again.
-The intervals are Student's t over three seeds, so they are wide: 4.3 standard errors.
+Each run is kept in the JSON file as soon as it is done, and is not done again: the command can be stopped and called
+again. The intervals are Student's t over three seeds, so they are wide: 4.3 standard errors.
 
-Command:   python -m experiments.precision_training        (--fresh forgets earlier runs; --only float16 chooses by name)
-Needs:     nothing but the library (a plot with the extra `plots`); about 8 minutes on 2 idle CPU cores, which emulate half precision.
-Expected:  differences from float32 of a thousandth of the loss or less, but for the rows in which something is provoked.
+Command:   python -m experiments.precision_training        (--fresh forgets earlier runs; --only float16 chooses by
+name)
+Needs:     nothing but the library (a plot with the extra `plots`); about 8 minutes on 2 idle CPU cores, which emulate
+half precision.
+Expected:  differences from float32 of a thousandth of the loss or less, but for the rows in which something is
+provoked.
 """
 
 import argparse
@@ -86,7 +90,8 @@ def make_task(workload: str, configuration: str, steps: int, **changes: Any) -> 
         schedule = optax.warmup_cosine_decay_schedule(0.0, 3e-3, min(40, steps // 2), steps)
         optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=1e-4))
         return text_task(length=32, characters=200_000, model=Transformer(), optimizer=optimizer, **changes)
-    # A smaller learning rate than the demonstration's: what is compared is precision, so the runs should differ little otherwise.
+    # A smaller learning rate than the demonstration's: what is compared is precision, so the runs should differ
+    # little otherwise.
     task = digits_task().replace(optimizer=adamw(3e-3, steps=steps), batch_size=BATCH_SIZE)
     if configuration.endswith("spikes"):
         task = task.replace(augment=spiky)
@@ -142,7 +147,8 @@ def row_of(runs: Mapping[str, Any], workload: str, configuration: str, seeds: Se
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The rows of one workload as Markdown."""
     lines = [
-        "| precision | test loss (95 %) | difference from float32 (95 %) | test accuracy, % (95 %) | difference, points (95 %) | steps skipped | final scale | seeds |",
+        "| precision | test loss (95 %) | difference from float32 (95 %) | test accuracy, % (95 %) | difference, "
+        "points (95 %) | steps skipped | final scale | seeds |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -256,7 +262,8 @@ def compare(options: argparse.Namespace) -> None:
         [] if options.report else names, options.out / "precision_training.json", setting, fresh=options.fresh
     )
     parts = [
-        "# Training in each precision\n\nMade by `python -m experiments.precision_training`, whose docstring says how.\n"
+        "# Training in each precision\n\nMade by `python -m experiments.precision_training`, whose docstring says "
+        "how.\n"
     ]
     for workload in options.workloads:
         rows = [row_of(runs, *pair, seeds) for pair in chosen if pair[0] == workload]

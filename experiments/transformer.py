@@ -1,7 +1,7 @@
 """A small character language model on real text that every Python brings along, for the experiments on precision.
 
-The text is the reference that `help("assert")` and the like print (`pydoc_data.topics`, about 460,000 characters of English and
-grammar). It differs a little between versions of Python; `digest` says which one it was.
+The text is the reference that `help("assert")` and the like print (`pydoc_data.topics`, about 460,000 characters of
+English and grammar). It differs a little between versions of Python; `digest` says which one it was.
 """
 
 import hashlib
@@ -68,7 +68,8 @@ def digest() -> str:
 
 
 def windows(length: int, *, characters: int | None = None) -> np.ndarray:
-    """The text, or its start, as rows of `length + 1` tokens `[rows, length + 1]`; each row begins with the last of the one before."""
+    """The text, or its start, as rows of `length + 1` tokens `[rows, length + 1]`; each row begins with the last of the
+    one before."""
     place = {character: index for index, character in enumerate(ALPHABET)}
     tokens = np.array([place.get(character, place["?"]) for character in text()[:characters]], np.int32)
     rows = (len(tokens) - 1) // length

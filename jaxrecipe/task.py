@@ -1,4 +1,5 @@
-"""One training set-up as values: Model, Loop and Task. Everything a check needs to know, and nothing that runs by itself."""
+"""One training set-up as values: Model, Loop and Task. Everything a check needs to know, and nothing that runs by
+itself."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -49,14 +50,16 @@ class Loop:
 
     Attributes:
         init: `init(key) -> state`, a fresh state: parameters, optimizer state and all.
-        step: `step(state, inputs, targets, key) -> (state, metrics)`, one update on one batch; `metrics` is a mapping of
-            scalars that may hold "loss".
+        step: `step(state, inputs, targets, key) -> (state, metrics)`, one update on one batch; `metrics` is a mapping
+            of scalars that may hold "loss".
         variables: `variables(state) -> (params, model_state)`, in the form that the task's `Model.apply` takes.
-        evaluate: `evaluate(state, inputs, targets, batch_size) -> {name: number}` over the whole set that is given, or None.
+        evaluate: `evaluate(state, inputs, targets, batch_size) -> {name: number}` over the whole set that is given, or
+            None.
         predict: `predict(state, inputs) -> outputs` as used at evaluation time, or None.
         save, restore: `save(state, directory)` and `restore(directory, template) -> state`, or None.
-        batches: `batches(epoch) -> iterable of (inputs, targets)`, the batches of epoch 0, 1, ... as your loader hands them out, in that
-            order and before `Task.prepare` and `Task.augment`; or None. `data_order` looks at two epochs of them.
+        batches: `batches(epoch) -> iterable of (inputs, targets)`, the batches of epoch 0, 1, ... as your loader hands
+            them out, in that order and before `Task.prepare` and `Task.augment`; or None. `data_order` looks at two
+            epochs of them.
     """
 
     init: Callable[[PRNGKeyArray], PyTree]
@@ -75,10 +78,11 @@ class Task:
 
     Attributes:
         model: made by `jr.linen`, `jr.nnx`, `jr.equinox` or by hand.
-        loss: `loss(outputs, targets) -> [batch]`, one number an example (`jr.per_example` adapts a loss that gives a scalar).
+        loss: `loss(outputs, targets) -> [batch]`, one number an example (`jr.per_example` adapts a loss that gives a
+            scalar).
         optimizer: any optax gradient transformation, schedules and clipping included.
-        train, test: `(inputs, targets)` of arrays with a leading batch axis (any pytree), or anything with `len` and `[]`
-            whose items are `(inputs, targets)` of one example.
+        train, test: `(inputs, targets)` of arrays with a leading batch axis (any pytree), or anything with `len` and
+            `[]` whose items are `(inputs, targets)` of one example.
         target: what is predicted (`jr.Classes(10)`, ...); a mapping for a model with several heads.
         batch_size: examples a training step.
         prepare: deterministic, traceable by JAX, for training and evaluation alike: decode, scale, one-hot.

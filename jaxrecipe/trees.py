@@ -1,4 +1,5 @@
-"""Helpers over pytrees of arrays: cast, select, norms, and leaves by their path. Pure JAX, and nothing of this library."""
+"""Helpers over pytrees of arrays: cast, select, norms, and leaves by their path. Pure JAX, and nothing of this
+library."""
 
 from collections import Counter
 from fnmatch import fnmatchcase
@@ -31,7 +32,8 @@ def is_inexact(leaf: Any) -> bool:
 
 
 def cast_floating(tree: PyTree, dtype: DType) -> PyTree:
-    """The same tree with its real floating arrays in `dtype`; integers, keys, complex numbers and Python scalars stay."""
+    """The same tree with its real floating arrays in `dtype`; integers, keys, complex numbers and Python scalars
+    stay."""
     wanted = jnp.dtype(dtype)
     return jax.tree.map(lambda leaf: leaf.astype(wanted) if is_floating(leaf) and leaf.dtype != wanted else leaf, tree)
 
@@ -62,7 +64,8 @@ def _finite_leaves(tree: PyTree) -> Bool[Array, "leaves"]:
 
 
 def select(predicate: Bool[Array | np.ndarray, ""] | bool, on_true: PyTree, on_false: PyTree) -> PyTree:
-    """Leaf by leaf one tree or the other, by a scalar that may be traced. Every dtype stays as it is, typed keys included.
+    """Leaf by leaf one tree or the other, by a scalar that may be traced. Every dtype stays as it is, typed keys
+    included.
 
     Leaves that are no arrays or numbers (functions, strings) are taken from `on_true`.
 
@@ -119,8 +122,8 @@ def global_norm(tree: PyTree) -> Float32[Array, ""]:
 def named_leaves(tree: PyTree) -> dict[str, Any]:
     """Leaves by path, in the order of `jax.tree.leaves`: `{"Dense_0/kernel": ..., "blocks/0/scale": ...}`.
 
-    The `value` inside an NNX variable is not named, so that Linen and NNX read alike. Two leaves whose short names would be the
-    same (`{"a/b": ..., "a": {"b": ...}}`) get JAX's unabridged ones.
+    The `value` inside an NNX variable is not named, so that Linen and NNX read alike. Two leaves whose short names
+    would be the same (`{"a/b": ..., "a": {"b": ...}}`) get JAX's unabridged ones.
     """
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     short = [_name(path) for path, _ in leaves]
@@ -145,8 +148,9 @@ def paths(tree: PyTree) -> list[str]:
 def matches(path: str, pattern: str) -> bool:
     """Whether a path such as "encoder/LayerNorm_0/scale" fits a pattern.
 
-    `*`, `?` and `[...]` work as in file names, except that `*` also crosses slashes; upper and lower case differ. A pattern without
-    a slash may also fit any one part of the path: "LayerNorm_*" and "scale" fit the example, "Layer" does not.
+    `*`, `?` and `[...]` work as in file names, except that `*` also crosses slashes; upper and lower case differ. A
+    pattern without a slash may also fit any one part of the path: "LayerNorm_*" and "scale" fit the example, "Layer"
+    does not.
     """
     if fnmatchcase(path, pattern):
         return True

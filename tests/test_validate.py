@@ -160,10 +160,12 @@ ROWS: dict[str, Row] = {
         lambda: force(train=Items(lambda i: (X[i][: 6 - (i > 20)], Y[i]))), "task.train", "differ", "all alike", "pad"
     ),
     "splits differ in dtype": Row(
-        lambda: force(test=(X.astype(np.float16), Y)), "task.test", "inputs was float32[6] and is float16[6]", "same", "same code"
+        lambda: force(test=(X.astype(np.float16), Y)), "task.test", "inputs was float32[6] and is float16[6]", "same", "same "
+                                                                                                                       "code"
     ),
     "splits differ in shape": Row(lambda: force(test=(X[:, :5], Y)), "task.test", "is float32[5]", "same", "same code"),
-    "splits differ in structure": Row(lambda: force(test=({"a": X}, Y)), "task.test", "inputs/a is new", "same", "same code"),
+    "splits differ in structure": Row(lambda: force(test=({"a": X}, Y)), "task.test", "inputs/a is new", "same", "same "
+                                                                                                                 "code"),
     "NaN": Row(lambda: force(train=(with_first(X, np.nan), Y)), "task.train, inputs", "1 of 40", "finite", "Drop"),
     "infinity in test": Row(lambda: force(test=(with_first(X, np.inf), Y)), "task.test, inputs", "example 0", "finite", "Drop"),
     "NaN in read items": Row(
@@ -174,26 +176,34 @@ ROWS: dict[str, Row] = {
     "prepare on the host": Row(
         lambda: force(prepare=lambda x, y: (np.asarray(x), y)), "task.prepare", "TracerArrayConversionError", "pair", "jax.numpy"
     ),
-    "prepare forgets targets": Row(lambda: force(prepare=lambda x, y: x), "task.prepare", "float32[8, 6]", "pair", "return inputs"),
+    "prepare forgets targets": Row(lambda: force(prepare=lambda x, y: x), "task.prepare", "float32[8, 6]", "pair", "return "
+                                                                                                                   "inputs"),
     "prepare drops examples": Row(
-        lambda: force(prepare=lambda x, y: (x[:4], y)), "task.prepare", "inputs: float32[4, 6]", "8 as the leading", "one entry"
+        lambda: force(prepare=lambda x, y: (x[:4], y)), "task.prepare", "inputs: float32[4, 6]", "8 as the leading", "one "
+                                                                                                                     "entry"
     ),
     "augment changes structure": Row(
         lambda: force(augment=lambda k, x, y: ({"a": x}, y)), "task.augment", "inputs/a is new", "same form", "task.prepare"
     ),
     "augment doubles": Row(
-        lambda: force(augment=lambda k, x, y: (jnp.concatenate([x, x]), y)), "task.augment", "float32[16, 6]", "8 as the", "one entry"
+        lambda: force(augment=lambda k, x, y: (jnp.concatenate([x, x]), y)), "task.augment", "float32[16, 6]", "8 as "
+                                                                                                               "the", "one "
+                                                                                                                      "entry"
     ),
     "augment changes dtype": Row(
         lambda: force(augment=lambda k, x, y: (x, y.astype(jnp.int16))), "task.augment", "int16[8]", "same form", "prepare", "warning"
     ),
     # Model
     "init raises": Row(
-        lambda: force(model=Model(lambda k, x: {}["kernel"], linear().apply)), "task.model.init", "KeyError: 'kernel'", "pair", "It got inputs"
+        lambda: force(model=Model(lambda k, x: {}["kernel"], linear().apply)), "task.model.init", "KeyError: 'kernel'", "pair", "It "
+                                                                                                                                "got "
+                                                                                                                                "inputs"
     ),
-    "inputs of another structure": Row(lambda: force(train=({"a": X}, Y), test=None), "task.model.apply, train=False", "Error", "pair", "a: float32"),
+    "inputs of another structure": Row(lambda: force(train=({"a": X}, Y), test=None), "task.model.apply, train=False", "Error", "pair", "a: "
+                                                                                                                                        "float32"),
     "init gives params alone": Row(
-        lambda: force(model=Model(lambda k, x: jnp.zeros(3), linear().apply)), "task.model.init", "float32[3]", "pair", "params, {}"
+        lambda: force(model=Model(lambda k, x: jnp.zeros(3), linear().apply)), "task.model.init", "float32[3]", "pair", "params, "
+                                                                                                                        "{}"
     ),
     "integer params": Row(
         lambda: force(model=Model(lambda k, x: ({"kernel": jnp.zeros((6, 3), int)}, {}), lambda p, s, x, **_: (x[:, :3], s))),
@@ -208,23 +218,28 @@ ROWS: dict[str, Row] = {
         "task.model.apply, train=True", "float32[8, 3]", "pair (outputs, state)", "Return `outputs, state`",
     ),
     "wrong features": Row(
-        lambda: force(model=linear(features=5)), "task.model.apply, train=True", "TypeError", "pair", "It got inputs float32[8, 6]"
+        lambda: force(model=linear(features=5)), "task.model.apply, train=True", "TypeError", "pair", "It got inputs "
+                                                                                                      "float32[8, 6]"
     ),
     "key needed in evaluation": Row(
         lambda: force(model=Model(linear().init, no_key_at_evaluation)), "task.model.apply, train=False", "Error", "pair", "key=None"
     ),
     "state grows": Row(
-        lambda: force(model=counting(lambda s: {**s, "more": s["count"]})), "task.model.apply, train=True", "more is new", "structure", "init"
+        lambda: force(model=counting(lambda s: {**s, "more": s["count"]})), "task.model.apply, train=True", "more is "
+                                                                                                            "new", "structure", "init"
     ),
     "state changes dtype": Row(
         lambda: force(model=counting(lambda s: {"count": s["count"].astype(jnp.int32)})),
         "task.model.apply, train=True", "count was float32[] and is int32[]", "dtypes", "init",
     ),
     "state changes shape": Row(
-        lambda: force(model=counting(lambda s: {"count": s["count"][None]})), "task.model.apply, train=True", "is float32[1]", "shapes", "init"
+        lambda: force(model=counting(lambda s: {"count": s["count"][None]})), "task.model.apply, train=True", "is "
+                                                                                                              "float32[1]", "shapes", "init"
     ),
     "bytes choke the model": Row(
-        lambda: force(train=(X.astype(np.uint8), Y), test=None), "task.model.apply, train=True", "Error", "pair", "scale them first"
+        lambda: force(train=(X.astype(np.uint8), Y), test=None), "task.model.apply, train=True", "Error", "pair", "scale "
+                                                                                                                  "them "
+                                                                                                                  "first"
     ),
     "bytes reach the model": Row(
         lambda: force(
@@ -241,25 +256,38 @@ ROWS: dict[str, Row] = {
     "scalar loss": Row(
         lambda: force(loss=lambda o, t: cross_entropy(o, t).mean()), "task.loss", "float32[]", "float32[8]", "jr.per_example(loss)"
     ),
-    "loss a position": Row(lambda: force(loss=lambda o, t: o**2), "task.loss", "float32[8, 3]", "float32[8]", "Take the mean"),
-    "loss over the batch": Row(lambda: force(loss=lambda o, t: o.mean(axis=0)), "task.loss", "float32[3]", "float32[8]", "Reduce the axes"),
+    "loss a position": Row(lambda: force(loss=lambda o, t: o**2), "task.loss", "float32[8, 3]", "float32[8]", "Take "
+                                                                                                              "the mean"),
+    "loss over the batch": Row(lambda: force(loss=lambda o, t: o.mean(axis=0)), "task.loss", "float32[3]", "float32[8]", "Reduce "
+                                                                                                                         "the "
+                                                                                                                         "axes"),
     "loss over a batch of the same length": Row(
-        lambda: force(loss=lambda o, t: o.mean(axis=0), batch_size=3), "task.loss", "float32[3] from a batch of 4", "any number", "reduce no"
+        lambda: force(loss=lambda o, t: o.mean(axis=0), batch_size=3), "task.loss", "float32[3] from a batch of 4", "any "
+                                                                                                                    "number", "reduce "
+                                                                                                                              "no"
     ),
     "column against row": Row(
         lambda: force(model=linear(1), loss=lambda o, t: (o - t.astype(jnp.float32)) ** 2, target=Unspecified()),
         "task.loss", "float32[8, 8]", "float32[8]", "meets every other",
     ),
     "loss of parts": Row(
-        lambda: force(loss=lambda o, t: {"a": cross_entropy(o, t)}), "task.loss", "{a: float32[8]}", "float32[8]", "sum of the parts"
+        lambda: force(loss=lambda o, t: {"a": cross_entropy(o, t)}), "task.loss", "{a: float32[8]}", "float32[8]", "sum "
+                                                                                                                   "of "
+                                                                                                                   "the "
+                                                                                                                   "parts"
     ),
     "integer loss": Row(lambda: force(loss=lambda o, t: t), "task.loss", "int32[8]", "float32[8]", "astype(jnp.float32)"),
-    "loss raises": Row(lambda: force(loss=lambda o, t: o["x"]), "task.loss", "Error", "float32[8]", "outputs float32[8, 3] and targets int32[8]"),
+    "loss raises": Row(lambda: force(loss=lambda o, t: o["x"]), "task.loss", "Error", "float32[8]", "outputs "
+                                                                                                    "float32[8, 3] "
+                                                                                                    "and targets "
+                                                                                                    "int32[8]"),
     "metric a scalar": Row(
-        lambda: force(metrics={"m": lambda o, t: o.mean()}), "task.metrics['m']", "float32[]", "float32[8]", "Drop the mean"
+        lambda: force(metrics={"m": lambda o, t: o.mean()}), "task.metrics['m']", "float32[]", "float32[8]", "Drop "
+                                                                                                             "the mean"
     ),
     # Target
-    "too few logits": Row(lambda: force(model=linear(2)), "task.target, outputs", "float32[8, 2]", "[8, 3]", "last layer"),
+    "too few logits": Row(lambda: force(model=linear(2)), "task.target, outputs", "float32[8, 2]", "[8, 3]", "last "
+                                                                                                             "layer"),
     "float labels": Row(lambda: force(train=(X, Y.astype(np.float32)), test=None), "task.target, targets", "float32[8]", "integer", "astype(jnp.int32)"),
     "one-hot labels": Row(
         lambda: force(train=(X, np.eye(3, dtype=np.float32)[Y]), test=None, loss=optax.softmax_cross_entropy),
@@ -269,8 +297,10 @@ ROWS: dict[str, Row] = {
         lambda: force(train=(X, Y[:, None]), test=None, loss=lambda o, t: cross_entropy(o, t[:, 0])),
         "task.target, outputs", "float32[8, 3]", "[8, 1, 3]", "same axes",
     ),
-    "label too large": Row(lambda: force(train=(X, with_first(Y, 3))), "task.train, targets", "1 of 40 out of range", "[0, 3)", "correct"),
-    "label negative in test": Row(lambda: force(test=(X, with_first(Y, -1))), "task.test, targets", "from -1 to 2", "[0, 3)", "JAX"),
+    "label too large": Row(lambda: force(train=(X, with_first(Y, 3))), "task.train, targets", "1 of 40 out of range", "[0, "
+                                                                                                                      "3)", "correct"),
+    "label negative in test": Row(lambda: force(test=(X, with_first(Y, -1))), "task.test, targets", "from -1 to 2", "[0, "
+                                                                                                                    "3)", "JAX"),
     "labels from one": Row(lambda: force(train=(X, Y + 1)), "task.train, targets", "from 1 to 3", "[0, 3)", "subtract 1"),
     "label spoilt by prepare": Row(
         lambda: force(prepare=lambda x, y: (x, y + 1)), "task.train, targets", "from 1 to 3", "[0, 3)", "subtract 1"
@@ -316,7 +346,8 @@ ROWS: dict[str, Row] = {
         lambda: force(optimizer=masked({"weights": "a"})), "task.optimizer.init", "Error", "for these parameters", "multi_transform"
     ),
     "optimizer that wants more": Row(
-        lambda: force(optimizer=optax.polyak_sgd()), "task.optimizer.update", "value", "(gradients, state, params)", "nothing else"
+        lambda: force(optimizer=optax.polyak_sgd()), "task.optimizer.update", "value", "(gradients, state, params)", "nothing "
+                                                                                                                     "else"
     ),
     "updates of another shape": Row(
         lambda: force(optimizer=optax.stateless(lambda g, p: jax.tree.map(lambda a: a.sum(), g))),
@@ -326,12 +357,14 @@ ROWS: dict[str, Row] = {
         lambda: force(optimizer=optax.GradientTransformation(lambda p: (), lambda g, s, p=None: (g, (jnp.zeros(2),)))),
         "task.optimizer.update", "is new", "structure", "init",
     ),
-    "frozen fits nothing": Row(lambda: force(frozen=("backbone/*",)), "task.frozen", "'backbone/*'", "at least one", "bias, kernel"),
+    "frozen fits nothing": Row(lambda: force(frozen=("backbone/*",)), "task.frozen", "'backbone/*'", "at least one", "bias, "
+                                                                                                                     "kernel"),
     "capacity of other outputs": Row(
         lambda: force(capacities=(linear(), linear(4))), "task.capacities[1]", "is float32[8, 4]", "float32[8, 3]", "width"
     ),
     "loop without state": Row(
-        lambda: force(loop=own_loop(step=lambda s, x, y, k: s)), "task.loop.step", "a dict of 1", "pair (state, metrics)", "Return"
+        lambda: force(loop=own_loop(step=lambda s, x, y, k: s)), "task.loop.step", "a dict of 1", "pair (state, "
+                                                                                                  "metrics)", "Return"
     ),
     "loop changes its state": Row(
         lambda: force(loop=own_loop(step=lambda s, x, y, k: ({**s, "n": x}, {}))), "task.loop.step", "n is new", "structure", "init"
@@ -341,7 +374,8 @@ ROWS: dict[str, Row] = {
         "task.loop.variables", "params/kernel is gone", "task.model.apply", "same network",
     ),
     "loop gives params alone": Row(
-        lambda: force(loop=own_loop(variables=lambda s: s["params"]["bias"])), "task.loop.variables", "float32[3]", "a pair", "Return"
+        lambda: force(loop=own_loop(variables=lambda s: s["params"]["bias"])), "task.loop.variables", "float32[3]", "a "
+                                                                                                                    "pair", "Return"
     ),
     "loop step of other arguments": Row(
         lambda: force(loop=own_loop(step=lambda s, batch: (s, {}))), "task.loop.step", "TypeError", "pair", "It got"
@@ -350,19 +384,25 @@ ROWS: dict[str, Row] = {
         lambda: force(loop=own_loop(step=lambda s, x, y, k: (s, {"loss": x}))), "task.loop.step", "loss: float32[8, 6]", "scalars", "Reduce"
     ),
     "loop gives no batch": Row(
-        lambda: force(loop=own_loop(batches=lambda epoch: iter(()))), "task.loop.batches(0)", "None as the first", "pairs", "a new iterable"
+        lambda: force(loop=own_loop(batches=lambda epoch: iter(()))), "task.loop.batches(0)", "None as the first", "pairs", "a "
+                                                                                                                            "new "
+                                                                                                                            "iterable"
     ),
     "loop gives inputs alone": Row(
         lambda: force(loop=own_loop(batches=lambda epoch: [X])), "task.loop.batches(0)", "an array float32[40, 6]", "pairs", "my_loader"
     ),
     "loop gives parts of different size": Row(
-        lambda: force(loop=own_loop(batches=lambda epoch: [(X, Y[:9])])), "task.loop.batches(0)", "[40, 6]", "one leading size", "my_loader"
+        lambda: force(loop=own_loop(batches=lambda epoch: [(X, Y[:9])])), "task.loop.batches(0)", "[40, 6]", "one "
+                                                                                                             "leading "
+                                                                                                             "size", "my_loader"
     ),
     "loop batches of no arguments": Row(
-        lambda: force(loop=own_loop(batches=lambda: [(X, Y)])), "task.loop.batches(0)", "TypeError", "iterable", "lambda epoch"
+        lambda: force(loop=own_loop(batches=lambda: [(X, Y)])), "task.loop.batches(0)", "TypeError", "iterable", "lambda "
+                                                                                                                 "epoch"
     ),
     "loop predicts something else": Row(
-        lambda: force(loop=own_loop(predict=lambda s, x: x)), "task.loop.predict", "float32[8, 6]", "float32[8, 3]", "same network"
+        lambda: force(loop=own_loop(predict=lambda s, x: x)), "task.loop.predict", "float32[8, 6]", "float32[8, 3]", "same "
+                                                                                                                     "network"
     ),
 }  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Pages that are made and not written: one for each check, one for each cause, one for each public package.
 
-A hook of mkdocs (`hooks:` in mkdocs.yml). A check's page is its docstring, a cause's its row of the table, so nothing here
-can say anything else than the program.
+A hook of mkdocs (`hooks:` in mkdocs.yml). A check's page is its docstring, a cause's its row of the table, so nothing
+here can say anything else than the program.
 """
 
 import importlib
@@ -62,7 +62,10 @@ def api_page(name: str) -> str:
     module = importlib.import_module(name)
     members = "\n".join(f"        - {member}" for member in module.__all__)
     summary = (inspect.getdoc(module) or "").partition("\n")[0]
-    return f"# {name}\n\n{summary}\n\n::: {name}\n    options:\n      show_root_heading: false\n      members:\n{members}\n"
+    return (
+        f"# {name}\n\n{summary}\n\n::: {name}\n    options:\n      show_root_heading: false\n      "
+        f"members:\n{members}\n"
+    )
 
 
 def checks_index() -> str:

@@ -1,17 +1,22 @@
-"""The DPN precision benchmark: JAX and PyTorch side by side, every precision, batch and loss scale in a process of its own.
+"""The DPN precision benchmark: JAX and PyTorch side by side, every precision, batch and loss scale in a process of its
+own.
 
-Reimplements the comparison of a 2019 article (DPN-92 on CIFAR-10, RTX Titan, float32 against float16) and goes beyond it.
-Cells are visited in rounds, in a new order each, so that drift hits all alike. After each visit everything is written to
-`experiments/results/dpn_precision_<device>.json`; started again, it goes on where it stopped. Out of memory is a result.
+Reimplements the comparison of a 2019 article (DPN-92 on CIFAR-10, RTX Titan, float32 against float16) and goes beyond
+it. Cells are visited in rounds, in a new order each, so that drift hits all alike. After each visit everything is
+written to `experiments/results/dpn_precision_<device>.json`; started again, it goes on where it stopped. Out of memory
+is a result.
 
 Commands:
   python -m experiments.dpn_precision --preset smoke           the runner itself, a tiny network, about a minute
-  python -m experiments.dpn_precision --preset cpu             DPN-26 and a row of DPN-92 on the CPU, about 20 minutes on 2 idle cores
-  python -m experiments.dpn_precision --preset curves          the precisions' losses on enlarged digits (real, not CIFAR-10)
-  python -m experiments.dpn_precision --device gpu             every row of the article and more, on a GPU, about half an hour
-Needs: jax, flax, optax; torch for its cells (without it they are reported as failed); matplotlib for the plots, if there.
+  python -m experiments.dpn_precision --preset cpu             DPN-26 and a row of DPN-92 on the CPU, about 20 minutes
+  on 2 idle cores python -m experiments.dpn_precision --preset curves          the precisions' losses on enlarged digits
+  (real, not CIFAR-10) python -m experiments.dpn_precision --device gpu             every row of the article and more,
+  on a GPU, about half an hour
+Needs: jax, flax, optax; torch for its cells (without it they are reported as failed); matplotlib for the plots, if
+there.
 Data: CIFAR-10 through tensorflow-datasets where it is on disk; elsewhere random images, and then times and memory only.
-Expected on an H200: bfloat16 at least 3.7 times as fast as strict float32, JAX at least as fast as PyTorch at the same precision and batch.
+Expected on an H200: bfloat16 at least 3.7 times as fast as strict float32, JAX at least as fast as PyTorch at the same
+precision and batch.
 """
 
 import argparse
@@ -219,7 +224,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--largest-within",
         type=int,
-        help="bytes: also predict (and on a GPU find) the largest batch; by default what a GPU has, and no such table on a CPU",
+        help="bytes: also predict (and on a GPU find) the largest batch; by default what a GPU has, and no such "
+        "table on a CPU",
     )
     parser.add_argument("--largest-model", default="dpn92")
     parser.add_argument("--log", action="store_true", help="print the training logs in the article's form")
@@ -262,7 +268,8 @@ def as_text(done: list[Any], largest: list[Any], about: dict[str, Any], name: st
         f"Data: {about['data']}. Hardware: {report.hardware(done)}, {about['cores']} cores. Versions: "
         + ", ".join(f"{package} {number}" for package, number in about["versions"].items()),
         report.full_table(done),
-        "An epoch is 50,000 images at the median step. Peak memory is the allocator's on a GPU and what the process grew by on a CPU, where the allocator keeps what compiling took; "
+        "An epoch is 50,000 images at the median step. Peak memory is the allocator's on a GPU and what the process "
+        "grew by on a CPU, where the allocator keeps what compiling took; "
         "of it activations is what the layers' outputs in the compute dtype come to. MFU is against "
         + (
             "; ".join(sorted({report.row(r)["peak_flops_from"] for r in done if report.row(r)["outcome"] == "ran"}))

@@ -1,7 +1,8 @@
 """Weights and statistics of a DPN from Flax to PyTorch and back, as numpy arrays under each side's names.
 
-`to_torch` gives what `load_state_dict` takes (after `torch.from_numpy`), `from_torch` what `DPN.apply` takes. Kernels are transposed,
-nothing else is computed, so that there and back is exact. Checkpoints of the well-known CIFAR-10 examples have the same names.
+`to_torch` gives what `load_state_dict` takes (after `torch.from_numpy`), `from_torch` what `DPN.apply` takes. Kernels
+are transposed, nothing else is computed, so that there and back is exact. Checkpoints of the well-known CIFAR-10
+examples have the same names.
 """
 
 import re
@@ -35,7 +36,8 @@ def torch_name(path: tuple[str, ...]) -> str:
 
 
 def flax_path(name: str) -> tuple[str, ...]:
-    """The path in `variables` of a PyTorch name: `layer2.0.conv1.weight` → `("params", "stage2_block1", "reduce", "kernel")`."""
+    """The path in `variables` of a PyTorch name: `layer2.0.conv1.weight` → `("params", "stage2_block1", "reduce",
+    "kernel")`."""
     layer, _, leaf = name.rpartition(".")
     block = re.fullmatch(r"layer(\d+)\.(\d+)\.(.+)", layer)
     names = {theirs: ours for ours, theirs in (LAYERS if block else OUTSIDE).items()}

@@ -1,10 +1,12 @@
 """DPN-26 on the CPU: a training step of JAX against PyTorch, eager and compiled, in turns.
 
-Each contender is a process of its own that stays alive, with the same batch, random images, SGD and malloc settings (see
-`processes.py`) and all cores. In every round each takes a few steps, in a new order; a ratio is always taken within a round, so
-that other work on the machine hits all alike. Processor time (all threads) stands beside wall time, because it suffers less from others.
+Each contender is a process of its own that stays alive, with the same batch, random images, SGD and malloc settings
+(see `processes.py`) and all cores. In every round each takes a few steps, in a new order; a ratio is always taken
+within a round, so that other work on the machine hits all alike. Processor time (all threads) stands beside wall time,
+because it suffers less from others.
 
-Command:   python -m experiments.dpn_precision.cpu_speed --save      (about 6 minutes on 2 idle cores; needs torch and gcc)
+Command:   python -m experiments.dpn_precision.cpu_speed --save      (about 6 minutes on 2 idle cores; needs torch and
+gcc)
 Expected:  JAX at least as fast as the fastest PyTorch variant.
 """
 

@@ -1,4 +1,5 @@
-"""The images of the benchmark, the same for both frameworks: real CIFAR-10, enlarged digits, or random ones; and their order."""
+"""The images of the benchmark, the same for both frameworks: real CIFAR-10, enlarged digits, or random ones; and their
+order."""
 
 import numpy as np
 
@@ -8,7 +9,8 @@ RANDOM_IMAGES = 2048
 
 
 def load(name: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Training images uint8 `[n, 32, 32, 3]` and labels int32 `[n]`; "auto" is CIFAR-10 where it is on disk, else random."""
+    """Training images uint8 `[n, 32, 32, 3]` and labels int32 `[n]`; "auto" is CIFAR-10 where it is on disk, else
+    random."""
     if name == "cifar10":
         (images, labels), _ = cifar10()
         return images, labels

@@ -46,7 +46,8 @@ def prepare(cell: Cell, *, channels_last: bool = True, mode: str | None = None) 
 
     Args:
         cell: what to run.
-        channels_last: memory format; on a CPU eager PyTorch is twice as fast with it (NOTES.md), and so it is the default everywhere.
+        channels_last: memory format; on a CPU eager PyTorch is twice as fast with it (NOTES.md), and so it is the
+            default everywhere.
         mode: of torch.compile; by default "max-autotune" on a GPU and "default" on a CPU.
     """
     device = "cuda" if cell.device == "gpu" else "cpu"

@@ -1,8 +1,9 @@
 """How far the Flax and the PyTorch DPN are apart, from the same weights on the same images.
 
-Both train for a few steps (SGD, momentum 0.9, weight decay 5e-4, learning rate 0.1) in float64 and in float32; compared are the first
-step's outputs, loss and gradients, and the parameters and BatchNorm statistics at the end. In float32 the two round differently
-on the way, so each is held against the float64 run, too: neither should be much further from it than the other.
+Both train for a few steps (SGD, momentum 0.9, weight decay 5e-4, learning rate 0.1) in float64 and in float32; compared
+are the first step's outputs, loss and gradients, and the parameters and BatchNorm statistics at the end. In float32 the
+two round differently on the way, so each is held against the float64 run, too: neither should be much further from it
+than the other.
 
 Command:   python -m experiments.dpn_precision.parity        (writes experiments/results/dpn_parity.json)
 Needs:     torch; about 2 minutes on 2 CPU cores.
@@ -25,7 +26,8 @@ from jaxrecipe.models import DPN, DPN26, DPNConfig
 
 RESULT = Path(__file__).parent.parent / "results" / "dpn_parity.json"
 Run = dict[str, Any]
-"""Outputs, loss and gradients of the first step, parameters and statistics after the last, each a tree of float64 arrays."""
+"""Outputs, loss and gradients of the first step, parameters and statistics after the last, each a tree of float64
+arrays."""
 
 
 def state_of(module: torch.nn.Module) -> dict[str, np.ndarray]:
@@ -113,7 +115,8 @@ def _wide(first: Run, variables: Any) -> Run:
 def errors(found: Run, wanted: Run) -> dict[str, float]:
     """The largest relative error (by norm) of any array, for each entry of a run.
 
-    Arrays whose values are all a million times below the largest of their entry are nothing but rounding and do not count.
+    Arrays whose values are all a million times below the largest of their entry are nothing but rounding and do not
+    count.
     """
     return {name: _worst(found[name], wanted[name]) for name in wanted}
 

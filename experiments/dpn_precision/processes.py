@@ -11,7 +11,8 @@ from experiments.dpn_precision.cells import Cell
 
 ROOT = Path(__file__).parent.parent.parent
 MALLOC = {
-    # One arena that never gives memory back to the system, in huge pages: both frameworks allocate gigabytes a step, and page
+    # One arena that never gives memory back to the system, in huge pages: both frameworks allocate gigabytes a
+    # step, and page
     # faults would be most of what is measured.
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_MAX_": "0",

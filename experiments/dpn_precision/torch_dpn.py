@@ -1,7 +1,8 @@
 """The PyTorch side: a dual path network from the same configuration as the Flax one.
 
-Parameters bear the names under which the well-known CIFAR-10 examples save them (`conv1`, `layer1.0.bn2`, `linear`), so that
-`convert.py` reads checkpoints of those, too. Works in either memory format; where the paths meet it does what is quickest in
+Parameters bear the names under which the well-known CIFAR-10 examples save them (`conv1`, `layer1.0.bn2`, `linear`), so
+that `convert.py` reads checkpoints of those, too. Works in either memory format; where the paths meet it does what is
+quickest in
 PyTorch: one sum in place of the first channels, one concatenation.
 """
 

@@ -1,7 +1,7 @@
 """One cell in its own process: `python -m experiments.dpn_precision.worker '{"cell": {…}}'` prints its result as JSON.
 
-With `"serve": true` it takes orders on standard input instead (a number of steps a line) and answers each with the seconds
-that they took, wall and processor time: so that several processes can be measured in turns.
+With `"serve": true` it takes orders on standard input instead (a number of steps a line) and answers each with the
+seconds that they took, wall and processor time: so that several processes can be measured in turns.
 """
 
 import contextlib
@@ -19,7 +19,8 @@ from experiments.dpn_precision.side import Side
 
 OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "out of memory", "can't allocate memory", "bad_alloc", "Unable to allocate")
 WARM_UP = 8
-"""Steps before those that are timed: on a CPU the heap grows in the first half dozen, and page faults come with that."""
+"""Steps before those that are timed: on a CPU the heap grows in the first half dozen, and page faults come with
+that."""
 LEAST_WARM_UP, WARM_UP_SECONDS = 3, 15.0
 """Slow steps get fewer, once that many seconds have gone."""
 

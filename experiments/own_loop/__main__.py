@@ -1,7 +1,8 @@
 """The recipe on a project with its own loop: `python -m experiments.own_loop [--bug batch_means] [--train]`.
 
-The project is `project.py`, untouched; `checked.py` says how to call it. Expected on two CPU cores: a report without a failure in about
-30 s; with `--bug` one of BUGS is found by name; with `--train` 700 steps reach about 98 % on the 359 test digits.
+The project is `project.py`, untouched; `checked.py` says how to call it. Expected on two CPU cores: a report without a
+failure in about 30 s; with `--bug` one of BUGS is found by name; with `--train` 700 steps reach about 98 % on the 359
+test digits.
 """
 
 import argparse

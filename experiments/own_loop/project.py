@@ -1,4 +1,5 @@
-"""A small training script as people write it: Flax Linen, optax, a state of its own. It does not know that it will be checked."""
+"""A small training script as people write it: Flax Linen, optax, a state of its own. It does not know that it will be
+checked."""
 
 from dataclasses import dataclass
 from functools import partial

@@ -1,10 +1,11 @@
 """Situations in which loss scaling goes wrong, played against jaxrecipe and five other implementations.
 
-Each library trains one small problem the way its own documentation says (see the `of_*.py` beside this); what is measured in each
-situation stands in the table, and why in `causes.py`. A library that has no such thing is "n/a", with the reason; one that is absent
-"not installed".
+Each library trains one small problem the way its own documentation says (see the `of_*.py` beside this); what is
+measured in each situation stands in the table, and why in `causes.py`. A library that has no such thing is "n/a", with
+the reason; one that is absent "not installed".
 
-Command:   python -m experiments.precision_peers       (add --save to write experiments/results/precision_peers.{md,json})
+Command:   python -m experiments.precision_peers       (add --save to write
+experiments/results/precision_peers.{md,json})
 Needs:     pip install -e ".[peers]", each library optional; about 1 minute on 2 CPU cores.
 Expected:  jaxrecipe passes all; every other library fails at least one.
 """

@@ -1,8 +1,9 @@
-"""What every library is asked to train, and in what form it is asked: one small problem whose gradient is known exactly.
+"""What every library is asked to train, and in what form it is asked: one small problem whose gradient is known
+exactly.
 
-The model is `rows @ w` with three weights that start at zero, the loss the mean over eight rows (times `gain`, plus `offset`), the
-optimizer plain gradient descent with learning rate 1. So each step must subtract exactly `gain * mean(rows)` from w. A running mean of
-the rows stands for batch statistics.
+The model is `rows @ w` with three weights that start at zero, the loss the mean over eight rows (times `gain`, plus
+`offset`), the optimizer plain gradient descent with learning rate 1. So each step must subtract exactly `gain *
+mean(rows)` from w. A running mean of the rows stands for batch statistics.
 """
 
 from collections.abc import Callable

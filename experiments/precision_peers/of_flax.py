@@ -1,4 +1,5 @@
-"""Flax's DynamicScale, as Flax's own ImageNet example trains: TrainState, value_and_grad, select on parameters and optimizer."""
+"""Flax's DynamicScale, as Flax's own ImageNet example trains: TrainState, value_and_grad, select on parameters and
+optimizer."""
 
 import functools
 from dataclasses import replace

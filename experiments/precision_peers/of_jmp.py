@@ -1,4 +1,5 @@
-"""jmp, as its README trains: policy, scale, unscale, clip after unscaling, all_finite, adjust, select_tree over everything."""
+"""jmp, as its README trains: policy, scale, unscale, clip after unscaling, all_finite, adjust, select_tree over
+everything."""
 
 from typing import Any
 
@@ -20,14 +21,16 @@ def scaling(options: Options) -> Any:
         changes["period"] = options.growth_every
     if options.floor is not None:
         changes["min_loss_scale"] = jnp.asarray(options.floor)
-    # The README's `jmp.half_dtype()(2 ** 15)` raises in adjust (float16 against float32); the docstring's float32 does not.
+    # The README's `jmp.half_dtype()(2 ** 15)` raises in adjust (float16 against float32); the docstring's float32
+    # does not.
     return jmp.DynamicLossScale(jnp.asarray(options.initial or 2.0**15), **changes)
 
 
 def make(options: Options) -> Trainer:
     """See the module."""
     policy = jmp.get_policy(f"params=float32,compute={options.half},output=float32")
-    # The README applies gradient clipping after unscaling, before the finite check; the optimizer proper comes after it.
+    # The README applies gradient clipping after unscaling, before the finite check; the optimizer proper comes
+    # after it.
     clip = optax.clip(options.clip) if options.clip is not None else optax.identity()
     optimizer = in_jax.optimizer(Options(schedule=options.schedule))
 

@@ -1,4 +1,5 @@
-"""torch.amp.GradScaler with autocast, as PyTorch's examples train: scale, backward, unscale_, clip, step, update, scheduler.step."""
+"""torch.amp.GradScaler with autocast, as PyTorch's examples train: scale, backward, unscale_, clip, step, update,
+scheduler.step."""
 
 import os
 from typing import Any

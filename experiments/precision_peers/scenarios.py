@@ -129,7 +129,8 @@ def static_scales_share_one_program(make: Make) -> Outcome:
 
 
 def half_precision_loss(make: Make) -> Outcome:
-    """The loss function returns a float16 scalar of 3; the gradient is 0.01. Default initial scale, which may skip a step or two."""
+    """The loss function returns a float16 scalar of 3; the gradient is 0.01. Default initial scale, which may skip a
+    step or two."""
     trainer = make(Options(half_loss=True, offset=3.0))
     reported, updates = [], []
     for _ in range(5):
@@ -142,7 +143,8 @@ def half_precision_loss(make: Make) -> Outcome:
 
 
 def clipping_does_not_hide_infinity(make: Make) -> Outcome:
-    """Clipping by value at 1, where the documentation puts it, turns an infinite gradient into 1. The step must be skipped all the same."""
+    """Clipping by value at 1, where the documentation puts it, turns an infinite gradient into 1. The step must be
+    skipped all the same."""
     trainer = make(Options(clip=1.0))
     moved = update(trainer, BAD)
     return Outcome(moved == 0.0, f"update on an infinite gradient {moved:g}")
@@ -169,7 +171,8 @@ def dtype_as_text(make: Make) -> Outcome:
 
 
 def state_survives_a_restart(make: Make) -> Outcome:
-    """Saved after a bad and two good steps, restored into a fresh trainer: it must go on like a trainer that was never saved."""
+    """Saved after a bad and two good steps, restored into a fresh trainer: it must go on like a trainer that was never
+    saved."""
     options = Options(initial=64.0, growth_every=3)
     with contextlib.suppress(NotOfferedError):
         make(replace(options, floor=16.0))
@@ -222,7 +225,8 @@ def listening() -> Iterator[list[str]]:
 
 
 def a_hopeless_run_is_reported(make: Make) -> Outcome:
-    """Sixty bad steps in a row, trained the way the library offers: an error, a warning or a count in its state, best with the layer's name."""
+    """Sixty bad steps in a row, trained the way the library offers: an error, a warning or a count in its state, best
+    with the layer's name."""
     trainer = make(Options())
     with listening() as heard:
         try:

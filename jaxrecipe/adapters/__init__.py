@@ -1,4 +1,5 @@
-"""Models of Flax Linen, Flax NNX and Equinox as the two pure functions of `Model`; a plain function is a `Model` by itself.
+"""Models of Flax Linen, Flax NNX and Equinox as the two pure functions of `Model`; a plain function is a `Model` by
+itself.
 
 What all adapters keep to:
 

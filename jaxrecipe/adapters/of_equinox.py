@@ -26,12 +26,13 @@ from jaxrecipe.task import Model
 def equinox(module: Any, *, axis_name: str = "batch", spread: bool = False, name: str | None = None) -> Model:
     """An Equinox module, which takes one example, as a `Model` over a batch. Needs the extra `jaxrecipe[equinox]`.
 
-    Floating arrays are trained. The state holds `"state"` (`eqx.nn.State`, shared over the batch: BatchNorm) and `"buffers"`
-    (other arrays). A call that takes `key` gets one for each example. `eqx.nn.inference_mode` switches to evaluation.
+    Floating arrays are trained. The state holds `"state"` (`eqx.nn.State`, shared over the batch: BatchNorm) and
+    `"buffers"` (other arrays). A call that takes `key` gets one for each example. `eqx.nn.inference_mode` switches to
+    evaluation.
 
     Args:
-        module: an `eqx.Module`; or a pair `(module, state)` from `eqx.nn.make_with_state`; or a function `key -> ` either.
-            An instance's own values are the initial ones whatever the key.
+        module: an `eqx.Module`; or a pair `(module, state)` from `eqx.nn.make_with_state`; or a function `key -> `
+            either. An instance's own values are the initial ones whatever the key.
         axis_name: the name of the batch axis, which `eqx.nn.BatchNorm` was made with.
         spread: as in `linen`.
         name: what reports call the model; the class by default.

@@ -38,9 +38,11 @@ def linen(
 
     Args:
         module: any `flax.linen.Module`, unbound.
-        train_argument: what switches between training and evaluation, an argument of `__call__` or a field of the module:
-            `"train"`, or `"not deterministic"` for one that is on in evaluation. By default every known one is found
-            (train, training, is_training, is_train, deterministic, use_running_average, inference, is_eval); False passes none.
+        train_argument: what switches between training and evaluation, an argument of `__call__` or a field of the
+            module: `"train"`, or `"not deterministic"` for one that is on in evaluation. By default every known one is
+                found
+            (train, training, is_training, is_train, deterministic, use_running_average, inference, is_eval); False
+            passes none.
         rngs: names of the random streams besides `params`; a stream of another name falls back on `params`.
         spread: pass a tuple of inputs as positional and a dict as keyword arguments, instead of as one argument.
         variables: start from these (pretrained) instead of fresh ones; with `"params"` and any other collections.

@@ -29,13 +29,14 @@ from jaxrecipe.task import Model
 def nnx(module: Any, *, train_argument: TrainArgument = None, spread: bool = False, name: str | None = None) -> Model:
     """A Flax NNX module as a `Model`. `nnx.Param` is trained; every other variable (`BatchStat`, ...) is state.
 
-    Random streams are not part of the state: each call seeds them from its key. Modules are switched by their attributes
-    `deterministic` and `use_running_average` (as `module.train()` and `module.eval()` do), by other such attributes that
-    hold a bool, and by an argument of `__call__`. A call that takes `rngs` gets them. Sown intermediates are dropped.
+    Random streams are not part of the state: each call seeds them from its key. Modules are switched by their
+    attributes `deterministic` and `use_running_average` (as `module.train()` and `module.eval()` do), by other such
+    attributes that hold a bool, and by an argument of `__call__`. A call that takes `rngs` gets them. Sown
+    intermediates are dropped.
 
     Args:
-        module: an `nnx.Module`, whose own values are then the initial ones whatever the key; or a function that makes one,
-            `lambda rngs: Net(rngs=rngs)` (or the class), which is called with `nnx.Rngs(key)`.
+        module: an `nnx.Module`, whose own values are then the initial ones whatever the key; or a function that makes
+            one, `lambda rngs: Net(rngs=rngs)` (or the class), which is called with `nnx.Rngs(key)`.
         train_argument: as in `linen`, but an argument of `__call__`.
         spread: as in `linen`.
         name: what reports call the model; the class by default.

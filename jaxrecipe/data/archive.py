@@ -1,4 +1,5 @@
-"""Read CIFAR-10's official archives safely: digest first, in memory, by exact name, with caps, no code ever run from them."""
+"""Read CIFAR-10's official archives safely: digest first, in memory, by exact name, with caps, no code ever run from
+them."""
 
 import gzip
 import hashlib
@@ -38,7 +39,8 @@ def read_cifar10(archive: str | os.PathLike[str], *, sha256: str | None = None) 
 
     Args:
         archive: path of `cifar-10-binary.tar.gz` or `cifar-10-python.tar.gz`.
-        sha256: accept the archive with this digest instead of the two official ones. Only for an archive that you trust.
+        sha256: accept the archive with this digest instead of the two official ones. Only for an archive that you
+            trust.
 
     Returns:
         `{"train": (images, labels), "test": ...}`: uint8 `[n, 32, 32, 3]` and int32 `[n]`, in the order of the files.
@@ -72,7 +74,8 @@ def _verified(path: Path, sha256: str | None) -> bytes:
     if found not in wanted.values():
         listed = "\n".join(f"    {digest} ({name})" for name, digest in wanted.items())
         raise ValueError(
-            f"{path} ({len(content):,} bytes) is not the official archive, or was not downloaded whole. Its SHA-256 is\n"
+            f"{path} ({len(content):,} bytes) is not the official archive, or was not downloaded whole. Its SHA-256 "
+            "is\n"
             f"    {found}\nwanted\n{listed}\nDownload it again from https://www.cs.toronto.edu/~kriz/cifar.html."
         )
     return content
@@ -115,7 +118,8 @@ def _members(archive: bytes) -> dict[str, bytes]:
 
 
 def _checked_name(member: tarfile.TarInfo) -> str | None:
-    """The batch that a member holds, None if it is a harmless extra; anything that has no place in the archive is refused."""
+    """The batch that a member holds, None if it is a harmless extra; anything that has no place in the archive is
+    refused."""
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts or "\\" in member.name:
         raise ValueError(f"the archive holds {member.name!r}, a path that leads outside of it; refused")

@@ -1,6 +1,7 @@
 """Augmentation of image batches on the device: pure, jitted, with one independent draw an example.
 
-All take images `[batch, height, width, channels]` and keep their shape; crop and flip keep the dtype too (uint8 or float).
+All take images `[batch, height, width, channels]` and keep their shape; crop and flip keep the dtype too (uint8 or
+float).
 """
 
 from collections.abc import Sequence
@@ -24,8 +25,8 @@ Source: the `pytorch-cifar` examples; recomputed by others in https://github.com
 CIFAR10_STD = (0.2470, 0.2435, 0.2616)
 """Standard deviation of the same pixels, from the same discussion.
 
-The `pytorch-cifar` examples themselves divide by (0.2023, 0.1994, 0.2010), which is too small: the mean over images of each
-image's own deviation.
+The `pytorch-cifar` examples themselves divide by (0.2023, 0.1994, 0.2010), which is too small: the mean over images of
+each image's own deviation.
 """
 
 
@@ -40,7 +41,8 @@ def flip_mask(key: PRNGKeyArray, batch: int) -> Bool[Array, "batch"]:
 
 
 def random_crop(key: PRNGKeyArray, images: Images, *, padding: int = 4, fill: PerChannel = 0.0) -> Images:
-    """Shift each image by up to `padding` pixels in each direction: pad all around, then crop at random to the old size.
+    """Shift each image by up to `padding` pixels in each direction: pad all around, then crop at random to the old
+    size.
 
     Args:
         key: a PRNG key; the draws are `crop_offsets(key, batch, padding)`.
@@ -70,7 +72,8 @@ def random_flip(key: PRNGKeyArray, images: Images) -> Images:
 
 
 def normalise(images: Images, mean: PerChannel, std: PerChannel) -> Float[Array, "batch height width channels"]:
-    """`(images - mean) / std` in float32 (float64 stays float64); uint8 images are first scaled from [0, 255] to [0, 1].
+    """`(images - mean) / std` in float32 (float64 stays float64); uint8 images are first scaled from [0, 255] to [0,
+    1].
 
     Args:
         images: `[batch, height, width, channels]`; uint8 in [0, 255], or floats in the units of `mean` and `std`.
@@ -131,7 +134,8 @@ def _per_channel(name: str, values: PerChannel, channels: int) -> Float[np.ndarr
 
 
 def _checked_fill(fill: PerChannel, images: Images) -> np.ndarray:
-    """The padding value of each channel in the images' dtype; a value that dtype cannot hold is refused, not wrapped."""
+    """The padding value of each channel in the images' dtype; a value that dtype cannot hold is refused, not
+    wrapped."""
     values = _per_channel("fill", fill, images.shape[-1])
     if jnp.issubdtype(images.dtype, jnp.integer):
         limits = jnp.iinfo(images.dtype)

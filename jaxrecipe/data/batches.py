@@ -35,10 +35,12 @@ def steps_per_epoch(size: int, batch_size: int) -> int:
 
 
 def epoch_order(seed: int, epoch: int, size: int, *, shuffle: bool = True) -> Int[np.ndarray, "size"]:
-    """The order in which an epoch visits the examples: a permutation of `range(size)`, a pure function of the arguments.
+    """The order in which an epoch visits the examples: a permutation of `range(size)`, a pure function of the
+    arguments.
 
     Sorts raw Philox numbers rather than calling `Generator.permutation`: numpy promises that seed sequences and the raw
-    streams of bit generators stay the same in later versions, and does not promise it for the methods of `Generator` (NEP 19).
+    streams of bit generators stay the same in later versions, and does not promise it for the methods of `Generator`
+    (NEP 19).
 
     Args:
         seed: 0 or more. Two seeds, and two epochs of one seed, give independent orders.
@@ -50,7 +52,8 @@ def epoch_order(seed: int, epoch: int, size: int, *, shuffle: bool = True) -> In
         _at_least(name, value, least)
     if not shuffle:
         return np.arange(size)
-    # The epoch goes in as the spawn key: entropy [seed, epoch] would make (seed 2**32 + 1, epoch 0) collide with others.
+    # The epoch goes in as the spawn key: entropy [seed, epoch] would make (seed 2**32 + 1, epoch 0) collide with
+    # others.
     bits = np.random.Philox(np.random.SeedSequence(int(seed), spawn_key=(int(epoch),)))
     return np.argsort(bits.random_raw(size), kind="stable")
 
@@ -60,7 +63,8 @@ def epoch_batches(
 ) -> tuple[Int[np.ndarray, "steps batch"], Bool[np.ndarray, "steps batch"]]:
     """Indices and masks of every batch of one epoch, for instance to scan over on the device.
 
-    The padding of the last batch repeats the epoch's first examples (all of them in turn, if they are fewer than a batch).
+    The padding of the last batch repeats the epoch's first examples (all of them in turn, if they are fewer than a
+    batch).
     """
     steps = steps_per_epoch(size, batch_size)
     order = epoch_order(seed, epoch, size, shuffle=shuffle)
@@ -118,8 +122,9 @@ def stream(
 ) -> Generator[Batch, None, None]:
     """Batches on the device, the next ones read in a background thread while the caller computes.
 
-    The transfer to the device starts on the caller's thread, so that the caller's default device holds; it does not block.
-    Closing the iterator (or dropping it) ends the thread. What reading raises is raised here, at the step it belongs to.
+    The transfer to the device starts on the caller's thread, so that the caller's default device holds; it does not
+    block. Closing the iterator (or dropping it) ends the thread. What reading raises is raised here, at the step it
+    belongs to.
 
     Args:
         source: the examples; dtypes are kept, except that JAX narrows 64-bit ones unless x64 is on.

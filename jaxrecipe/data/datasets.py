@@ -24,19 +24,20 @@ def digits(*, test_share: float = 0.2, seed: int = 0) -> tuple[Digits, Digits]:
     """The embedded real data: 1,797 handwritten digits of 8×8 pixels.
 
     This is the *test part only* of "Optical Recognition of Handwritten Digits" (E. Alpaydin and C. Kaynak, 1998, UCI,
-    https://doi.org/10.24432/C50P49, CC BY 4.0), as in scikit-learn's `load_digits`. It is split here into a training and a
-    test set. Its digits come from 13 writers, but it does not say which from whom, so the same writers are on both sides of
-    the split: accuracies are higher than the published ones (which are measured on writers not trained on) and must
-    not be compared with them.
+    https://doi.org/10.24432/C50P49, CC BY 4.0), as in scikit-learn's `load_digits`. It is split here into a training
+    and a test set. Its digits come from 13 writers, but it does not say which from whom, so the same writers are on
+    both sides of the split: accuracies are higher than the published ones (which are measured on writers not trained
+    on) and must not be compared with them.
 
     Args:
-        test_share: share of each class that goes to the test set, above 0 and below 1 (rounded, at least one example on each
-            side of each class).
+        test_share: share of each class that goes to the test set, above 0 and below 1 (rounded, at least one example on
+            each side of each class).
         seed: chooses the split. The default is fixed, so that numbers can be compared.
 
     Returns:
-        `((x_train, y_train), (x_test, y_test))`: images uint8 `[n, 8, 8, 1]` from 0 (paper) to 16 (ink), labels int32 `[n]`
-        in `[0, 10)`. The split is stratified; inside each part the examples keep their order in the original file.
+        `((x_train, y_train), (x_test, y_test))`: images uint8 `[n, 8, 8, 1]` from 0 (paper) to 16 (ink), labels int32
+        `[n]` in `[0, 10)`. The split is stratified; inside each part the examples keep their order in the original
+        file.
 
     Raises:
         ValueError: `test_share` is not between 0 and 1, or `seed` is negative.
@@ -55,7 +56,8 @@ def digits(*, test_share: float = 0.2, seed: int = 0) -> tuple[Digits, Digits]:
 
 
 def _stratified(labels: Int[np.ndarray, "n"], share: float, seed: int) -> np.ndarray:
-    """Which examples are test: the same share of every class, by the order of raw Philox numbers (stable across numpy)."""
+    """Which examples are test: the same share of every class, by the order of raw Philox numbers (stable across
+    numpy)."""
     ranks = np.random.Philox(np.random.SeedSequence(int(seed))).random_raw(len(labels))
     is_test = np.zeros(len(labels), bool)
     for label in np.unique(labels):
@@ -72,12 +74,12 @@ def cifar10(data_dir: str | os.PathLike[str] | None = None, *, from_disk: bool =
 
     Args:
         data_dir: the tensorflow-datasets directory; by default `$TFDS_DATA_DIR`, or `~/tensorflow_datasets`.
-        from_disk: True gives a `Source` a split, which reads and decodes the examples whenever they are needed (labels are
-            int64); False decodes everything once (184 MB, some seconds).
+        from_disk: True gives a `Source` a split, which reads and decodes the examples whenever they are needed (labels
+            are int64); False decodes everything once (184 MB, some seconds).
 
     Returns:
-        `(train, test)`, of 50,000 and 10,000 examples, each `(images, labels)`: uint8 `[n, 32, 32, 3]` from 0 to 255 and int32
-        `[n]` in `[0, 10)`; or two Sources of such examples.
+        `(train, test)`, of 50,000 and 10,000 examples, each `(images, labels)`: uint8 `[n, 32, 32, 3]` from 0 to 255
+        and int32 `[n]` in `[0, 10)`; or two Sources of such examples.
 
     Raises:
         FileNotFoundError: the data set has not been prepared there; the message has the command that does it.
@@ -95,7 +97,8 @@ def cifar10(data_dir: str | os.PathLike[str] | None = None, *, from_disk: bool =
 
 
 def tfds_directory(data_dir: str | os.PathLike[str] | None = None) -> Path:
-    """Where tensorflow-datasets keeps its data sets: `data_dir`, else `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`."""
+    """Where tensorflow-datasets keeps its data sets: `data_dir`, else `$TFDS_DATA_DIR`, else
+    `~/tensorflow_datasets`."""
     chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets"
     return Path(chosen).expanduser()
 
@@ -116,7 +119,8 @@ def _check_prepared(where: Path) -> None:
         )
     raise FileNotFoundError(
         f"CIFAR-10 is not prepared in {directory}: {found}.\n"
-        "Get cifar-10-binary.tar.gz (162 MB) from the CIFAR-10 page, https://www.cs.toronto.edu/~kriz/cifar.html, then run\n"
+        "Get cifar-10-binary.tar.gz (162 MB) from the CIFAR-10 page, https://www.cs.toronto.edu/~kriz/cifar.html, "
+        "then run\n"
         f"    jaxrecipe prepare-cifar10 cifar-10-binary.tar.gz --data-dir {where}\n"
         "which needs no TensorFlow. If it is prepared elsewhere, pass data_dir or set TFDS_DATA_DIR."
     )

@@ -31,8 +31,8 @@ def fits_on_device(source: Source, *, budget: int | None = None) -> bool:
 
     Args:
         source: the data.
-        budget: most bytes they may take; by default a quarter of the memory that the device reports as free, or 1 GiB where
-            it reports none.
+        budget: most bytes they may take; by default a quarter of the memory that the device reports as free, or 1 GiB
+            where it reports none.
     """
     return source_bytes(source) <= (device_budget() if budget is None else budget)
 
@@ -65,7 +65,8 @@ def gather(arrays: PyTree, indices: Int[Array, "k"] | Int[np.ndarray, "k"]) -> P
     """The examples at `indices` of every array, `[k, ...]`. Runs on the device and can be part of a jitted step.
 
     Raises:
-        IndexError: an index is out of range. Only seen when `indices` is a numpy array: under jit JAX clamps it silently.
+        IndexError: an index is out of range. Only seen when `indices` is a numpy array: under jit JAX clamps it
+            silently.
     """
     if isinstance(indices, np.ndarray) and indices.size:
         size = min(leaf.shape[0] for leaf in jax.tree.leaves(arrays))

@@ -1,4 +1,5 @@
-"""Prepare CIFAR-10 for tensorflow-datasets from an official archive on disk, without TensorFlow and without the network."""
+"""Prepare CIFAR-10 for tensorflow-datasets from an official archive on disk, without TensorFlow and without the
+network."""
 
 import io
 import os

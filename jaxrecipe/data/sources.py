@@ -22,8 +22,9 @@ class Source:
 
     Attributes:
         size: how many examples there are; at least 1.
-        gather: `gather(indices) -> (inputs, targets)` for integer indices `[k]`: the examples stacked along a new leading
-            axis `[k, ...]`, in that order, in arrays that nobody writes to afterwards. May be called from another thread.
+        gather: `gather(indices) -> (inputs, targets)` for integer indices `[k]`: the examples stacked along a new
+            leading axis `[k, ...]`, in that order, in arrays that nobody writes to afterwards. May be called from
+            another thread.
         arrays: `(inputs, targets)` with leading axis `[size, ...]` when the whole data is at hand as arrays, else None.
     """
 
@@ -36,9 +37,10 @@ def as_source(data: Any) -> Source:
     """Make a Source of what people have.
 
     Args:
-        data: a tuple `(inputs, targets)` of pytrees of arrays with one leading size (`targets` may be None); or anything with
-            `len` and `[]` whose items are `(inputs, targets)` of one example (a list, a torch-style or grain data set, ...),
-            read in bulk through `__getitems__` where there is one; or a Source, which is returned as it is.
+        data: a tuple `(inputs, targets)` of pytrees of arrays with one leading size (`targets` may be None); or
+            anything with `len` and `[]` whose items are `(inputs, targets)` of one example (a list, a torch-style or
+            grain data set, ...), read in bulk through `__getitems__` where there is one; or a Source, which is returned
+            as it is.
 
     Raises:
         TypeError: the data are of no such kind, an item is not a pair, or an array is not numeric.
@@ -124,7 +126,8 @@ def named_leaves_of(pair: Pair) -> dict[str, Any]:
 
 
 def is_numeric(dtype: Any) -> bool:
-    """Whether JAX can hold this dtype: bool, integers, floats (bfloat16 too) and complex; not objects, strings or dates."""
+    """Whether JAX can hold this dtype: bool, integers, floats (bfloat16 too) and complex; not objects, strings or
+    dates."""
     return jnp.issubdtype(dtype, np.number) or jnp.issubdtype(dtype, np.bool_)
 
 
@@ -152,7 +155,8 @@ def _check_leaves(pair: Pair) -> None:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise TypeError(
             f"every leaf of (inputs, targets) must be an array: {', '.join(wrong[:3])}{more}. "
-            "Turn lists into arrays with np.asarray; for a sequence of single examples pass a list of (inputs, targets)."
+            "Turn lists into arrays with np.asarray; for a sequence of single examples pass a list of (inputs, "
+            "targets)."
         )
 
 

@@ -1,8 +1,8 @@
 """Batch normalisation, an optional residual sum and ReLU as one pass, with a backward pass written by hand.
 
-A library's BatchNorm followed by ReLU keeps the normalised array and a mask for the backward pass. Here only the layer's own
-input is kept: the backward pass recomputes the normalised value and the mask from it, in the same sweep that uses them.
-Works in any layout: the channel axis is an argument.
+A library's BatchNorm followed by ReLU keeps the normalised array and a mask for the backward pass. Here only the
+layer's own input is kept: the backward pass recomputes the normalised value and the mask from it, in the same sweep
+that uses them. Works in any layout: the channel axis is an argument.
 """
 
 import math
@@ -22,7 +22,8 @@ from jaxrecipe.models.stored import stored
 
 Pair = tuple[Array, Array]
 RUNS = 8
-"""Into how many runs the positions of a channel are cut where two sums are taken in one reading (2 to 32 were tried on a CPU)."""
+"""Into how many runs the positions of a channel are cut where two sums are taken in one reading (2 to 32 were tried on
+a CPU)."""
 
 
 class Moments(NamedTuple):
@@ -49,11 +50,12 @@ def channel_sums(
 ) -> tuple[Float[Array, "channels"], Float[Array, "channels"]]:
     """Sums over all axes but one of two elementwise functions of the same arrays.
 
-    With the channels in front, a channel's positions are cut into runs that are added up elementwise, both sums side by side: a channel
-    comes from memory once, nothing between is stored, and whole vectors are left for the last sum.
+    With the channels in front, a channel's positions are cut into runs that are added up elementwise, both sums side by
+    side: a channel comes from memory once, nothing between is stored, and whole vectors are left for the last sum.
 
     Args:
-        pair: given `along`, which shapes a vector of channels to broadcast against the arrays, and the arrays, the two values to be summed.
+        pair: given `along`, which shapes a vector of channels to broadcast against the arrays, and the arrays, the two
+            values to be summed.
         arrays: all of the same shape.
         channel_axis: 0 or 3.
     """
@@ -72,8 +74,8 @@ def channel_sums(
 def moments(x: Float[Array, "a b c d"], around: Float[Array, "channels"], channel_axis: int) -> Moments:
     """Mean and biased variance of each channel in one reading of `x`.
 
-    Both are taken about `around` (the running mean), which keeps the one-pass formula from cancelling when a channel's mean is
-    large against its spread.
+    Both are taken about `around` (the running mean), which keeps the one-pass formula from cancelling when a channel's
+    mean is large against its spread.
     """
 
     def powers(along: Callable[[Array], Array], x: Array) -> Pair:
@@ -202,8 +204,8 @@ def normalise_fixed(
 class BatchNorm(nn.Module):
     """BatchNorm with an optional residual sum and ReLU in the same pass, over one array or over its channels in parts.
 
-    A layer whose channels go different ways (residual and dense paths) is given as several arrays, in channel order; they
-    share this module's parameters and statistics, so nothing is concatenated.
+    A layer whose channels go different ways (residual and dense paths) is given as several arrays, in channel order;
+    they share this module's parameters and statistics, so nothing is concatenated.
     The running variance is the unbiased one, as in PyTorch. Statistics are float32 whatever the dtype of the inputs.
 
     Attributes:

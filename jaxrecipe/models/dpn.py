@@ -1,12 +1,12 @@
 """Dual path networks for 32×32 images: any DPN from a frozen configuration, with DPN-26 and DPN-92 ready.
 
-After Y. Chen et al., "Dual Path Networks", NIPS 2017, in the form of the well-known CIFAR-10 examples for PyTorch: a stem, four
-stages of bottleneck blocks whose first channels add up (residual path) while the others pile up (dense path), a mean and a linear
-layer.
+After Y. Chen et al., "Dual Path Networks", NIPS 2017, in the form of the well-known CIFAR-10 examples for PyTorch: a
+stem, four stages of bottleneck blocks whose first channels add up (residual path) while the others pile up (dense
+path), a mean and a linear layer.
 
-Nothing is concatenated where the paths meet: they stay two arrays, and a layer that reads or writes both takes two matrix
-products with the two parts of its one kernel. 1×1 convolutions are matrix products, BatchNorm with the residual sum and
-ReLU is one pass, and the grouped convolutions choose how to be computed.
+Nothing is concatenated where the paths meet: they stay two arrays, and a layer that reads or writes both takes two
+matrix products with the two parts of its one kernel. 1×1 convolutions are matrix products, BatchNorm with the residual
+sum and ReLU is one pass, and the grouped convolutions choose how to be computed.
 """
 
 from dataclasses import dataclass, replace
@@ -76,7 +76,8 @@ DPN26 = replace(DPN92, blocks=(2, 2, 2, 2))
 
 
 def default_layout() -> Layout:
-    """Batch innermost on a CPU, where it lets the grouped convolutions run on whole vectors; channels innermost elsewhere."""
+    """Batch innermost on a CPU, where it lets the grouped convolutions run on whole vectors; channels innermost
+    elsewhere."""
     return "CHWN" if jax.default_backend() == "cpu" else "NHWC"
 
 
@@ -84,9 +85,10 @@ def default_layout() -> Layout:
 def channels_product(kernel: Float[Array, "inputs outputs"], x: Float[Array, "inputs *rest"]) -> Array:
     """1×1 convolution with the channels in front, whose gradients never bring them to the back.
 
-    JAX's own gradient of the product makes `[*rest, inputs]` and transposes it, which costs as much as the product itself; and so does a
-    product over several axes at once, which XLA brings into the form rows times columns first. Seen as matrices, nothing is moved.
-    The kernel is transposed by itself: a product of plain rows and columns goes to the quicker of the matrix libraries on a CPU.
+    JAX's own gradient of the product makes `[*rest, inputs]` and transposes it, which costs as much as the product
+    itself; and so does a product over several axes at once, which XLA brings into the form rows times columns first.
+    Seen as matrices, nothing is moved. The kernel is transposed by itself: a product of plain rows and columns goes to
+    the quicker of the matrix libraries on a CPU.
     """
     product = _matrix_product(stored(jnp.transpose, kernel), _as_matrix(x), 0)
     return product.reshape(len(product), *x.shape[1:])
@@ -99,7 +101,8 @@ def _channels_product_forward(kernel: Array, x: Array) -> tuple[Array, tuple[Arr
 def _channels_product_backward(kept: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
     kernel, x = kept
     inputs, grad = _as_matrix(x), _as_matrix(grad)
-    # The library transposes the second operand, so the one with fewer channels goes second, unless that makes a large gradient to be turned.
+    # The library transposes the second operand, so the one with fewer channels goes second, unless that makes a
+    # large gradient to be turned.
     swapped = len(inputs) < len(grad) and grad.size >= MANY_POSITIONS * len(grad) ** 2
     pair = (grad, inputs) if swapped else (inputs, grad)
     grad_kernel = stored(partial(_matrix_product, contracted=1), *pair)
@@ -222,8 +225,10 @@ class DPN(nn.Module):
         config: its shape.
         dtype: of the computation; None follows the images. Statistics and the mean over positions are at least float32.
         param_dtype: of the parameters.
-        layout: of the activations inside; None chooses by backend. Images are always `[batch, height, width, channels]`.
-        formulation: of the grouped convolutions, one for all or one for each stage; None chooses as `grouped_conv` does.
+        layout: of the activations inside; None chooses by backend. Images are always `[batch, height, width,
+            channels]`.
+        formulation: of the grouped convolutions, one for all or one for each stage; None chooses as `grouped_conv`
+            does.
     """
 
     config: DPNConfig = DPN92

@@ -1,8 +1,9 @@
 """Grouped convolution in six ways that compute the same, and one small function that chooses.
 
-XLA's native grouped convolution is far from the machine's speed on some backends, above all in its weight gradient. Any Flax
-model gets a faster one by using `GroupedConv` in place of `nn.Conv(..., feature_group_count=...)`, or `grouped_conv` itself.
-Kernels have the shape that `nn.Conv` uses, `[rows, columns, inputs / groups, outputs]`, so parameters can be exchanged.
+XLA's native grouped convolution is far from the machine's speed on some backends, above all in its weight gradient. Any
+Flax model gets a faster one by using `GroupedConv` in place of `nn.Conv(..., feature_group_count=...)`, or
+`grouped_conv` itself. Kernels have the shape that `nn.Conv` uses, `[rows, columns, inputs / groups, outputs]`, so
+parameters can be exchanged.
 """
 
 import time
@@ -37,7 +38,8 @@ Outputs = Float[Array, "e out_height out_width f"]
 Kernel = Float[Array, "rows columns inputs outputs"]
 
 MERGED_CHANNELS = {"cpu": 24, "gpu": 64}
-"""How wide the slices of `block_dense` and `merged` aim to be: on a CPU about a vector register or two, on a GPU a tile of the matrix unit."""
+"""How wide the slices of `block_dense` and `merged` aim to be: on a CPU about a vector register or two, on a GPU a tile
+of the matrix unit."""
 SHIFTED_SUMS_CHANNELS = 12
 """Up to this many channels a group, shifted sums beat patch products on the CPU (8 to 32 rows, batch 32)."""
 LEAST_LANES = 16
@@ -47,7 +49,8 @@ LEAST_LANES = 16
 def choose_formulation(
     *, inputs: int, groups: int, batch: int, layout: Layout = "NHWC", backend: str | None = None
 ) -> Formulation:
-    """The formulation to use, from measurements on a CPU (docs/dpn.md); elsewhere the native one until it is measured there.
+    """The formulation to use, from measurements on a CPU (docs/dpn.md); elsewhere the native one until it is measured
+    there.
 
     Args:
         inputs: channels that come in.
@@ -79,7 +82,8 @@ def grouped_conv(
 
     Args:
         x: activations, `[batch, height, width, channels]` ("NHWC") or `[channels, height, width, batch]` ("CHWN").
-        kernel: `[rows, columns, channels / groups, outputs]`; the outputs of group g are the g-th part of the last axis.
+        kernel: `[rows, columns, channels / groups, outputs]`; the outputs of group g are the g-th part of the last
+            axis.
         groups: number of groups; divides channels and outputs.
         stride: of both rows and columns.
         layout: of `x` and of the result.
@@ -93,7 +97,8 @@ def grouped_conv(
     """
     if x.ndim != 4 or kernel.ndim != 4:
         raise ValueError(
-            f"grouped_conv: x has shape {x.shape} and the kernel {kernel.shape}; both must have four axes, see the docstring"
+            f"grouped_conv: x has shape {x.shape} and the kernel {kernel.shape}; both must have four axes, see the "
+            "docstring"
         )
     channels, batch = (x.shape[3], x.shape[0]) if layout == "NHWC" else (x.shape[0], x.shape[3])
     formulation = formulation or choose_formulation(inputs=channels, groups=groups, batch=batch, layout=layout)
@@ -142,7 +147,8 @@ def _convolve(x: Images, kernel: Kernel, stride: int, layout: Layout, *, groups:
 
 
 def _merged_groups(channels: int, groups: int) -> int:
-    """How many groups to merge into one slice: the divisor of `groups` whose slice comes nearest to the wanted width."""
+    """How many groups to merge into one slice: the divisor of `groups` whose slice comes nearest to the wanted
+    width."""
     wanted = MERGED_CHANNELS.get(jax.default_backend(), 64)
     divisors = [d for d in range(1, groups + 1) if groups % d == 0]
     return min(divisors, key=lambda d: abs(d * channels - wanted))
@@ -191,7 +197,8 @@ def _batch_innermost(
 
 
 class GroupedConv(nn.Module):
-    """Grouped convolution as a Flax module, padded by half the kernel; same parameters as `nn.Conv(feature_group_count=...)`.
+    """Grouped convolution as a Flax module, padded by half the kernel; same parameters as
+    `nn.Conv(feature_group_count=...)`.
 
     Attributes:
         features: outputs.
@@ -268,7 +275,8 @@ def measure_formulations(
         repeats: timed runs of each, after one that warms up.
 
     Returns:
-        Seconds by formulation, quickest first. A candidate that the backend cannot compile or that does not fit is left out.
+        Seconds by formulation, quickest first. A candidate that the backend cannot compile or that does not fit is left
+        out.
     """
     channels = shape[layout.index("C")]
     draw = np.random.default_rng(0)

@@ -1,6 +1,7 @@
 """Small models for demonstrations and tests: a ConvNet with BatchNorm and an MLP, in Flax Linen and Flax NNX.
 
-`dtype=None` computes in whatever dtype the inputs and parameters have, so that a precision policy that casts both decides.
+`dtype=None` computes in whatever dtype the inputs and parameters have, so that a precision policy that casts both
+decides.
 """
 
 import itertools
@@ -25,7 +26,8 @@ def _halve(x: Float[Array, "batch height width channels"]) -> Float[Array, "batc
 
 
 class ConvNet(nn.Module):
-    """Linen: per feature count a 3×3 convolution, BatchNorm, ReLU, 2×2 mean pooling; then the mean over space and a linear layer.
+    """Linen: per feature count a 3×3 convolution, BatchNorm, ReLU, 2×2 mean pooling; then the mean over space and a
+    linear layer.
 
     The convolutions have no bias: BatchNorm would subtract it again, leaving a parameter with no gradient.
 

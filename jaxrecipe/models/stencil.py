@@ -1,11 +1,12 @@
 """Grouped convolution without matrices of zeros: shifted multiply-adds, and shifted patches times a small matrix.
 
-Both work on activations laid out channels, height, width, batch ("CHWN"), seen as `[group, channel, height, width, batch]`.
-With the batch innermost every shift, stride and padding moves whole vectors, the groups are slices of the first axis, and a
-stride of 2 reads contiguous runs. Kernels are `[group, output, input, rows, columns]`; padding is half the kernel on each side.
+Both work on activations laid out channels, height, width, batch ("CHWN"), seen as `[group, channel, height, width,
+batch]`. With the batch innermost every shift, stride and padding moves whole vectors, the groups are slices of the
+first axis, and a stride of 2 reads contiguous runs. Kernels are `[group, output, input, rows, columns]`; padding is
+half the kernel on each side.
 
-Each has a backward pass of its own: it keeps only inputs and kernel, never the patches. Sums of half-precision numbers are taken in
-float32.
+Each has a backward pass of its own: it keeps only inputs and kernel, never the patches. Sums of half-precision numbers
+are taken in float32.
 """
 
 from functools import partial
@@ -27,8 +28,8 @@ Size = tuple[int, int]
 UNROLLED_ROWS = 16
 """Most rows that one fused sum of the weight gradient spans."""
 LEAST_UNROLLED_ROWS = 16
-"""Below this many output rows the weight gradient is taken by matrix products instead: 0.06 s where the unrolled sum of 8 rows, 384
-channels and a batch of 32 took 7 s."""
+"""Below this many output rows the weight gradient is taken by matrix products instead: 0.06 s where the unrolled sum of
+8 rows, 384 channels and a batch of 32 took 7 s."""
 LANES = 16
 
 
@@ -38,7 +39,8 @@ def out_size(size: int, kernel: int, stride: int) -> int:
 
 
 def taps(x: Grouped, kernel_size: Size, stride: int) -> list[Float[Array, "groups inputs tap_height tap_width batch"]]:
-    """The input as each kernel position sees it, row by row: `rows * columns` arrays of the output's height and width."""
+    """The input as each kernel position sees it, row by row: `rows * columns` arrays of the output's height and
+    width."""
     rows, columns = kernel_size
     height, width = (out_size(size, k, stride) for size, k in zip(x.shape[2:4], kernel_size, strict=True))
     half = [(k // 2, k // 2) for k in kernel_size]
@@ -77,7 +79,8 @@ def _multiply_add(x: Grouped, kernel: Kernels, stride: int) -> Outputs:
 
 
 def _sources(residue: int, kernel: int, stride: int) -> list[tuple[int, int]]:
-    """Which kernel rows reach input rows `h` with `h % stride == residue`, and from which output row less `h // stride`."""
+    """Which kernel rows reach input rows `h` with `h % stride == residue`, and from which output row less `h //
+    stride`."""
     shifted = ((row, residue + kernel // 2 - row) for row in range(kernel))
     return [(row, distance // stride) for row, distance in shifted if distance % stride == 0]
 
@@ -114,7 +117,8 @@ def _input_gradient(grad: Outputs, kernel: Kernels, stride: int, size: Size) -> 
 
 
 def _unrolled_weight_gradient(x: Grouped, grad: Outputs, kernel_size: Size, stride: int) -> Kernels:
-    """Gradient of the kernels as sums over rows written out, so that columns and batch stay vector lanes until the end."""
+    """Gradient of the kernels as sums over rows written out, so that columns and batch stay vector lanes until the
+    end."""
     groups, outputs, height = grad.shape[:3]
     wide = np.promote_types(grad.dtype, np.float32)
     span = max(s for s in range(1, min(UNROLLED_ROWS, height // 2) + 1) if height % s == 0)
@@ -185,7 +189,8 @@ shifted_sums.defvjp(_shifted_sums_forward, _shifted_sums_backward)
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def patch_products(x: Grouped, kernel: Kernels, stride: int) -> Outputs:
-    """Grouped convolution as a batched matrix product of kernels and shifted patches; best for many channels a group."""
+    """Grouped convolution as a batched matrix product of kernels and shifted patches; best for many channels a
+    group."""
     return _times_patches(x, kernel, stride)
 
 

@@ -1,7 +1,7 @@
 """Values and gradients at the inside of any function, without changing the model: where matrix products end.
 
-The function is traced; its equations are then evaluated one by one, with a perturbation of zero added to the output of every matrix
-product and convolution. The gradient with respect to that perturbation is the gradient of the activation.
+The function is traced; its equations are then evaluated one by one, with a perturbation of zero added to the output of
+every matrix product and convolution. The gradient with respect to that perturbation is the gradient of the activation.
 """
 
 import contextlib
@@ -37,8 +37,9 @@ _PASSING = frozenset({"convert_element_type", "reshape", "transpose", "squeeze",
 def watched(function: Callable[..., Any], params: PyTree, *args: Any) -> Callable[[Watch], Any]:
     """`function(params, *args)` as a function of what to do with each activation.
 
-    An activation is named after the parameter that the product takes ("Dense_0/kernel"), or else after the scope that the model gave
-    it and the operation. What runs inside loops (`scan`, `while`), branches and functions with their own derivative is not seen.
+    An activation is named after the parameter that the product takes ("Dense_0/kernel"), or else after the scope that
+    the model gave it and the operation. What runs inside loops (`scan`, `while`), branches and functions with their own
+    derivative is not seen.
     """
     # ClosedJaxpr from the very trace whose shapes matter: parameters that are traced themselves give a traced program.
     closed, shape = jax.make_jaxpr(function, return_shape=True)(params, *args)

@@ -1,8 +1,8 @@
 """Loss scaling for float16: none, static or dynamic, as one pytree whose every number is an array leaf.
 
-Why: float16 gradients below 6e-8 become zero. The loss is multiplied by a scale before the backward pass and the gradients are
-divided by it afterwards, in float32. A step that overflows is skipped. After P. Micikevicius et al., "Mixed Precision Training",
-ICLR 2018. bfloat16 has float32's range and needs none of this.
+Why: float16 gradients below 6e-8 become zero. The loss is multiplied by a scale before the backward pass and the
+gradients are divided by it afterwards, in float32. A step that overflows is skipped. After P. Micikevicius et al.,
+"Mixed Precision Training", ICLR 2018. bfloat16 has float32's range and needs none of this.
 """
 
 import math
@@ -33,8 +33,9 @@ LARGEST = 2.0**126
 class LossScale:
     """A loss scale and its counters. Make one with `no_loss_scale`, `static_loss_scale` or `dynamic_loss_scale`.
 
-    Only `kind` is known to the compiler: another scale, factor or floor compiles nothing new. All the others are 0-d arrays
-    (numpy's until a step has returned them, so that making one touches no device and nothing can donate them away).
+    Only `kind` is known to the compiler: another scale, factor or floor compiles nothing new. All the others are 0-d
+    arrays (numpy's until a step has returned them, so that making one touches no device and nothing can donate them
+    away).
 
     Attributes:
         kind: "none" never scales and never skips; "static" keeps its scale; "dynamic" adapts it.
@@ -200,7 +201,8 @@ def update(
     Args:
         loss_scale: the one that this step used.
         finite: whether this step's unscaled gradients were finite.
-        bad: index of the first leaf that was not (`trees.first_nonfinite`), kept as `last_bad` until another step fails.
+        bad: index of the first leaf that was not (`trees.first_nonfinite`), kept as `last_bad` until another step
+            fails.
     """
     if loss_scale.kind == "none":
         return loss_scale
@@ -226,8 +228,8 @@ def update(
 def diagnose(loss_scale: LossScale, paths: Sequence[str], *, in_a_row: int = 20) -> str | None:
     """What is wrong with how the scaling goes, in words that name the layer, or None. Waits for the device.
 
-    Wrong is: `in_a_row` or more steps skipped in a row; or a last step that was skipped with the scale already at its floor (or
-    static), so that nothing is left to give way.
+    Wrong is: `in_a_row` or more steps skipped in a row; or a last step that was skipped with the scale already at its
+    floor (or static), so that nothing is left to give way.
 
     Args:
         loss_scale: of the state after a step.
@@ -241,7 +243,10 @@ def diagnose(loss_scale: LossScale, paths: Sequence[str], *, in_a_row: int = 20)
         return None
     where = paths[bad] if 0 <= bad < len(paths) else "an unnamed leaf"
     advice = _advice(loss_scale.kind, at_floor=stuck)
-    return f"{skipped} training steps in a row were skipped; the last because {where} was not finite at loss scale {scale:g}. {advice}"
+    return (
+        f"{skipped} training steps in a row were skipped; the last because {where} was not finite at loss scale "
+        f"{scale:g}. {advice}"
+    )
 
 
 def _advice(kind: Kind, *, at_floor: bool) -> str:

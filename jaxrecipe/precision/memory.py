@@ -1,17 +1,20 @@
 """How much memory a training step takes, and the largest batch that fits: from compiling only, nothing is run.
 
 What this cannot know:
-- what libraries take at run time and the compiler never sees. On the CPU that is much for convolutions, whose operands are unrolled and
-  packed: measured were 34 to 100 MiB for one of 256 images, and a ConvNet that took twice what was predicted; a few per cent for matrix
-  products (experiments/results/memory.md). On a GPU the compiler chooses the algorithm and counts its workspace.
+- what libraries take at run time and the compiler never sees. On the CPU that is much for convolutions, whose operands
+  are unrolled and packed: measured were 34 to 100 MiB for one of 256 images, and a ConvNet that took twice what was
+  predicted; a few per cent for matrix products (experiments/results/memory.md). On a GPU the compiler chooses the
+  algorithm and counts its workspace.
 - what the allocator keeps in reserve, rounds up or cannot use for being in pieces.
-- what else lives on the device: training data kept there, prefetched batches, an evaluation program, steps under way, other processes.
+- what else lives on the device: training data kept there, prefetched batches, an evaluation program, steps under way,
+  other processes.
 - host memory.
 Leave a margin for these.
 
-It is true of the device that it was compiled for: on the CPU bfloat16 takes more than float32, since XLA widens it there. And it is true of
-the batch size that it was compiled for: memory is the largest of several straight lines, what the parameters need and what the
-activations need, so a line through small batches promises too much of large ones. `largest_batch` compiles where its answer is.
+It is true of the device that it was compiled for: on the CPU bfloat16 takes more than float32, since XLA widens it
+there. And it is true of the batch size that it was compiled for: memory is the largest of several straight lines, what
+the parameters need and what the activations need, so a line through small batches promises too much of large ones.
+`largest_batch` compiles where its answer is.
 """
 
 from collections.abc import Callable, Sequence
@@ -142,8 +145,8 @@ def predict_memory(
         state: as in `step_memory`.
         batch: as in `step_memory`; its own size does not matter.
         donate: as in `step_memory`.
-        sizes: at least two; with more, `deviation` says how straight the line is. Only sizes near the one that you are after
-            tell of it: at small ones the parameters may need more than the activations, and hide how these grow.
+        sizes: at least two; with more, `deviation` says how straight the line is. Only sizes near the one that you are
+            after tell of it: at small ones the parameters may need more than the activations, and hide how these grow.
 
     Raises:
         ValueError: fewer than two different sizes, or one below 1.
@@ -225,8 +228,9 @@ def _fitting(known: dict[int, StepMemory], limit: int, multiple_of: int) -> list
 def _next_guess(known: dict[int, StepMemory], limit: int, multiple_of: int) -> int | None:
     """Where to compile next; None when the answer is known.
 
-    Memory is the largest of several lines (at small batches what the parameters need, at large ones the activations), so
-    it bends upwards: a line from small batches promises too much, one between a size that fits and one that does not too little.
+    Memory is the largest of several lines (at small batches what the parameters need, at large ones the activations),
+    so it bends upwards: a line from small batches promises too much, one between a size that fits and one that does not
+    too little.
     """
     sizes = sorted(known)
     fits = _fitting(known, limit, 1)

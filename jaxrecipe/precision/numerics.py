@@ -1,7 +1,8 @@
 """What the numbers of a training step need: exponents of gradients and activations, and what a format loses of them.
 
-A float16 number has its highest exponent at 15 and its lowest at −24 (below −14 with fewer and fewer digits). bfloat16 has float32's
-range, to −126. A loss scale of 2**s moves every gradient up by s exponents; the best s is read off the histogram.
+A float16 number has its highest exponent at 15 and its lowest at −24 (below −14 with fewer and fewer digits). bfloat16
+has float32's range, to −126. A loss scale of 2**s moves every gradient up by s exponents; the best s is read off the
+histogram.
 """
 
 import math
@@ -71,7 +72,8 @@ class Format:
 
 
 def format_of(dtype: Any) -> Format:
-    """The range of a dtype. A number just below the smallest subnormal still rounds up to it, hence one lower exponent."""
+    """The range of a dtype. A number just below the smallest subnormal still rounds up to it, hence one lower
+    exponent."""
     info = jnp.finfo(jnp.dtype(dtype))
     return Format(int(info.maxexp) - 1, int(info.minexp), int(info.minexp) - int(info.nmant) - 1)
 
@@ -108,7 +110,8 @@ def _gathered(counted: dict[str, Array]) -> Exponents:
 
 @dataclass(frozen=True, kw_only=True)
 class Shares:
-    """What a format loses of several arrays at a scale, `[arrays]` each, as shares of the numbers that are neither zero nor infinite.
+    """What a format loses of several arrays at a scale, `[arrays]` each, as shares of the numbers that are neither zero
+    nor infinite.
 
     Attributes:
         overflow: become infinite.
@@ -124,8 +127,8 @@ class Shares:
 def shares(found: Exponents, dtype: Any, *, scale: float = 1.0) -> Shares:
     """What `dtype` would lose of numbers that are multiplied by a power of two first.
 
-    Exact to the exponent: the few numbers that round up to infinity from just below it count as held, and so does the one
-    number, half the smallest, that rounds to zero.
+    Exact to the exponent: the few numbers that round up to infinity from just below it count as held, and so does the
+    one number, half the smallest, that rounds to zero.
 
     Raises:
         ValueError: the scale is not a power of two.
@@ -158,7 +161,8 @@ class Survey:
     Attributes:
         gradients: of each parameter.
         activation_gradients: of the output of each matrix product or convolution, named after its parameter.
-        activations: those outputs themselves. A loss scale does not move them: what overflows here needs a wider format.
+        activations: those outputs themselves. A loss scale does not move them: what overflows here needs a wider
+            format.
     """
 
     gradients: Exponents
@@ -205,8 +209,10 @@ class Advice:
     Attributes:
         dtype: name of the format.
         scale: the power of two to use.
-        headroom: powers of two that gradients may still grow before they overflow at that scale; negative when they do now.
-        footroom: powers of two that the smallest gradient seen may still shrink before digits are lost; negative when they are now.
+        headroom: powers of two that gradients may still grow before they overflow at that scale; negative when they do
+            now.
+        footroom: powers of two that the smallest gradient seen may still shrink before digits are lost; negative when
+            they are now.
         underflow, subnormal: largest share that any array loses at that scale, of `Shares`.
         underflow_unscaled: the same without a scale.
         worst: the array that loses most at that scale; "" when nothing is lost.
@@ -225,8 +231,8 @@ class Advice:
 def advise(found: Survey, dtype: Any, *, headroom: int = 4) -> Advice:
     """The largest power-of-two scale at which gradients may still grow 2**headroom times before they overflow.
 
-    The largest is best, because gradients shrink as training goes on. Where the format holds everything unscaled, with as
-    much room on either side (bfloat16, as a rule), the advice is 1.
+    The largest is best, because gradients shrink as training goes on. Where the format holds everything unscaled, with
+    as much room on either side (bfloat16, as a rule), the advice is 1.
 
     Raises:
         ValueError: gradients are not finite already in what was measured, or all are zero.

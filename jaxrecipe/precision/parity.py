@@ -1,4 +1,5 @@
-"""Are low-precision gradients those of float32? Compared layer by layer, because one bad layer drowns in a global norm."""
+"""Are low-precision gradients those of float32? Compared layer by layer, because one bad layer drowns in a global
+norm."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -70,9 +71,11 @@ def scaled_gradients(loss: Loss, params: PyTree, *args: Any, loss_scale: LossSca
 
 
 def float64_gradients(loss: Loss, params: PyTree, *args: Any) -> PyTree:
-    """The same gradients with parameters and floating arguments in float64, as numpy arrays: the oracle for small models.
+    """The same gradients with parameters and floating arguments in float64, as numpy arrays: the oracle for small
+    models.
 
-    A model that fixes a dtype inside computes in that; then this is no better than the dtype. Devices without float64 raise.
+    A model that fixes a dtype inside computes in that; then this is no better than the dtype. Devices without float64
+    raise.
     """
     wide = trees.cast_floating(jax.tree.map(_on_host, (params, *args)), np.float64)
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):

@@ -1,7 +1,7 @@
 """Precision policies: in which dtype parameters are kept, in which a model computes, and what it returns.
 
-A policy casts what goes in and out of a model; nothing inside of it. A module with a `dtype` argument that is None follows
-its inputs and parameters, which is what a policy wants; one that has its own dtype keeps that.
+A policy casts what goes in and out of a model; nothing inside of it. A module with a `dtype` argument that is None
+follows its inputs and parameters, which is what a policy wants; one that has its own dtype keeps that.
 """
 
 import contextlib
@@ -25,13 +25,14 @@ class Policy:
     """Which precision where. Dtypes may be given in any form that `jnp.dtype` takes, and are kept as numpy dtypes.
 
     Attributes:
-        param_dtype: of the stored parameters, which the optimizer updates. Half here loses small updates: 1 + 0.001 is 1 in bfloat16.
+        param_dtype: of the stored parameters, which the optimizer updates. Half here loses small updates: 1 + 0.001 is
+            1 in bfloat16.
         compute_dtype: to which parameters and floating inputs are cast for the model.
         output_dtype: to which the model's floating outputs are cast, before the loss sees them.
-        overrides: `(pattern, dtype)` pairs, first fit first: parameters whose path fits (see `trees.matches`) are cast to that
-            dtype instead of `compute_dtype`, as in `(("LayerNorm_*", "float32"), ("head/*", "float32"))`.
-        matmul: precision of matrix products and convolutions on float32 numbers, as `jax_default_matmul_precision`: "highest" for
-            strict float32, "tensorfloat32"; None leaves what is set for the process.
+        overrides: `(pattern, dtype)` pairs, first fit first: parameters whose path fits (see `trees.matches`) are cast
+            to that dtype instead of `compute_dtype`, as in `(("LayerNorm_*", "float32"), ("head/*", "float32"))`.
+        matmul: precision of matrix products and convolutions on float32 numbers, as `jax_default_matmul_precision`:
+            "highest" for strict float32, "tensorfloat32"; None leaves what is set for the process.
 
     Raises:
         ValueError: a dtype is not a real floating one, or `matmul` is unknown; all offenders are named.
@@ -57,7 +58,8 @@ class Policy:
 
     @property
     def casts(self) -> bool:
-        """Whether anything is cast. A policy of float32 throughout touches nothing, whatever the model's own dtypes are."""
+        """Whether anything is cast. A policy of float32 throughout touches nothing, whatever the model's own dtypes
+        are."""
         float32 = jnp.dtype(jnp.float32)
         return any(
             dtype != float32
@@ -112,8 +114,9 @@ def parse_policy(policy: Policy | str) -> Policy:
     - "float32": casts nothing, and leaves the precision of matrix products as the process has it.
     - "strict_float32", "tensorfloat32": the same, with the precision of matrix products on accelerators spelled out.
     - "bfloat16", "float16": float32 parameters and outputs, half compute.
-    - "param_dtype=float32,compute_dtype=bfloat16,output_dtype=float32": any of the three (also as `params`, `compute`, `output`
-      or `p`, `c`, `o`) and `matmul`; what is left out is float32. Short dtypes (`f32`, `bf16`, `f16`) are understood.
+    - "param_dtype=float32,compute_dtype=bfloat16,output_dtype=float32": any of the three (also as `params`, `compute`,
+      `output` or `p`, `c`, `o`) and `matmul`; what is left out is float32. Short dtypes (`f32`, `bf16`, `f16`) are
+      understood.
 
     Raises:
         ValueError: the text is none of these.
@@ -144,7 +147,8 @@ def _unknown(policy: str) -> str:
 
 
 def storage_params(policy: Policy, params: PyTree) -> PyTree:
-    """Parameters in the dtype in which they are kept and updated; overridden ones are kept at least as wide as their override."""
+    """Parameters in the dtype in which they are kept and updated; overridden ones are kept at least as wide as their
+    override."""
     if not policy.casts:
         return params
     return _cast_by_path(policy, params, policy.param_dtype, widen=True)
@@ -177,7 +181,8 @@ def cast_outputs(policy: Policy, outputs: PyTree) -> PyTree:
 
 
 def _keep_state(before: PyTree, after: PyTree) -> PyTree:
-    """Model state in the dtypes that it went in with: what a half-precision pass made of float32 statistics is widened again.
+    """Model state in the dtypes that it went in with: what a half-precision pass made of float32 statistics is widened
+    again.
 
     State that has changed its structure (made by this very call) gets float32 for whatever is narrower.
     """
@@ -191,9 +196,9 @@ def _keep_state(before: PyTree, after: PyTree) -> PyTree:
 def apply_policy(apply: Apply, policy: Policy) -> Apply:
     """`Model.apply` under a policy, with the same signature.
 
-    Parameters and floating inputs are cast to the compute dtype, floating outputs to the output dtype. Model state (batch
-    statistics) goes in and comes back uncast, in float32. A policy that casts nothing and sets no matmul precision returns
-    `apply` itself.
+    Parameters and floating inputs are cast to the compute dtype, floating outputs to the output dtype. Model state
+    (batch statistics) goes in and comes back uncast, in float32. A policy that casts nothing and sets no matmul
+    precision returns `apply` itself.
     """
     if not policy.casts and policy.matmul is None:
         return apply

@@ -1,4 +1,5 @@
-"""Save and resume through Orbax, with every array verified: what comes back is what was saved, or an error says which is not.
+"""Save and resume through Orbax, with every array verified: what comes back is what was saved, or an error says which
+is not.
 
 Orbax restores a flipped bit without a word, casts a wrong dtype silently and has no way back to an older step. So each
 checkpoint carries a manifest with name, shape, dtype and SHA-256 of every array, and is checked against it.
@@ -53,8 +54,9 @@ def checkpoint_writer(
 ) -> Iterator[Save]:
     """A function `save(step, state)` for the `with` block; leaving the block waits until all is on disk.
 
-    `save` returns when the state is copied and hashed, so it may be donated at once. The writing goes on behind it, and a
-    failure of that (a full disk) is raised by the next `save` or at the end of the block. A step only counts when it is
+    `save` returns when the state is copied and hashed, so it may be donated at once. The writing goes on behind it, and
+    a failure of that (a full disk) is raised by the next `save` or at the end of the block. A step only counts when it
+    is
     whole: a kill in the middle of a save leaves the steps before it intact.
 
     Args:
@@ -164,7 +166,8 @@ def _manager(path: Path, **options: Any) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold the directory's lock, so that two runs cannot write over each other. Without effect where there is no flock."""
+    """Hold the directory's lock, so that two runs cannot write over each other. Without effect where there is no
+    flock."""
     try:
         import fcntl
     except ImportError:

@@ -56,7 +56,8 @@ class Evaluation:
 def evaluate(
     task: "Task", params: Any, model_state: Any, data: Any = None, *, batch_size: int | None = None
 ) -> Evaluation:
-    """Loss and metrics over a whole set under the task's precision policy, prepared, never augmented, in evaluation mode.
+    """Loss and metrics over a whole set under the task's precision policy, prepared, never augmented, in evaluation
+    mode.
 
     The last batch is padded, so one program is compiled, and the padding is dropped, so every example counts exactly
     once whatever the batch size. What the device computes is one float32 number an example; all averaging is done on

@@ -31,8 +31,8 @@ class Fit:
 
     Attributes:
         state: after the last step; `state.params` and `state.model_state` are what a model is used with.
-        history: a name → one number a step `[steps]`: "step" (the first is 1), the step's metrics, and "seconds" since the
-            start when they were known. Only the steps of this call: what ran before a resume is not in it.
+        history: a name → one number a step `[steps]`: "step" (the first is 1), the step's metrics, and "seconds" since
+            the start when they were known. Only the steps of this call: what ran before a resume is not in it.
         evaluations: step → exact evaluation of the test data, the last one after the last step.
         resumed_from: the checkpoint's step that this call went on from, or None.
         damaged: newer checkpoints that could not be used, each with the reason; they are renamed to `STEP.damaged`.
@@ -70,9 +70,9 @@ def fit(
 ) -> Fit:
     """Train a task, and evaluate it exactly on its test data at the end.
 
-    With a directory for checkpoints, running the same call again after a kill goes on from the newest good checkpoint and
-    ends with the same parameters, bit for bit on the same machine, as a run that was never interrupted. Ctrl-C ends the
-    run after the step under way and returns what there is (`interrupted`); a second Ctrl-C raises at once.
+    With a directory for checkpoints, running the same call again after a kill goes on from the newest good checkpoint
+    and ends with the same parameters, bit for bit on the same machine, as a run that was never interrupted. Ctrl-C ends
+    the run after the step under way and returns what there is (`interrupted`); a second Ctrl-C raises at once.
 
     Args:
         task: the training set-up. A loop of the user's own (`Task.loop`) is not used here.
@@ -86,13 +86,13 @@ def fit(
         checkpoints: directory to save to and resume from.
         save_every: save each so many steps, an epoch by default; the last state is always saved.
         keep: how many checkpoints to keep.
-        write: `write(step, {name: number})`, called for each step one call behind, with "seconds" since the start, and for
-            each evaluation with names under "test/". Nothing is printed otherwise.
+        write: `write(step, {name: number})`, called for each step one call behind, with "seconds" since the start, and
+            for each evaluation with names under "test/". Nothing is printed otherwise.
         give_up_after: raise when so many steps in a row were skipped by the loss scale.
 
     Raises:
-        FloatingPointError: without a loss scale, the loss or a norm is not finite; with one, too many steps in a row were
-            skipped, and the message names the parameter. Parameters that are not finite are never saved.
+        FloatingPointError: without a loss scale, the loss or a norm is not finite; with one, too many steps in a row
+            were skipped, and the message names the parameter. Parameters that are not finite are never saved.
         DamagedCheckpointError, BlockingIOError, OSError: see `checkpoint_writer` and `restore_checkpoint`.
         ValueError: arguments that contradict each other, or checkpoints of another run.
     """
@@ -176,8 +176,8 @@ def _reaches(every: int, before: int, now: int) -> bool:
 
 @contextlib.contextmanager
 def _interrupts() -> Iterator[Callable[[], bool]]:
-    """Tells whether Ctrl-C was pressed, instead of letting it strike between two lines, when the old state is donated and the
-    new one not yet there. Only where Python's own handler is in force; a second Ctrl-C raises as usual.
+    """Tells whether Ctrl-C was pressed, instead of letting it strike between two lines, when the old state is donated
+    and the new one not yet there. Only where Python's own handler is in force; a second Ctrl-C raises as usual.
     """
     pressed = threading.Event()
 

@@ -16,7 +16,8 @@ from jaxrecipe.training.step import bad_path
 
 @dataclass
 class Record:
-    """What a run has measured so far. Reads metrics one call behind, so that the device always has the next one to do."""
+    """What a run has measured so far. Reads metrics one call behind, so that the device always has the next one to
+    do."""
 
     step: int
     scaling: str
@@ -100,21 +101,25 @@ def raise_if_lost(rows: Mapping[str, np.ndarray], state: TrainState, scaling: st
     if (in_a_row >= give_up_after).any():
         at = int(np.argmax(in_a_row >= give_up_after))
         raise FloatingPointError(
-            f"{_skipped(rows, state, at)} Keep that layer in float32 by a policy override, lower the learning rate, or look for a NaN "
+            f"{_skipped(rows, state, at)} Keep that layer in float32 by a policy override, lower the learning rate, "
+            "or look for a NaN "
             "that float32 has too."
         )
 
 
 _BROKE = {
-    False: "Lower the learning rate, clip the gradients, or look for a log, division or square root of zero; with float16 compute use a "
+    False: "Lower the learning rate, clip the gradients, or look for a log, division or square root of zero; with "
+    "float16 compute use a "
     "loss scale.",
-    True: "The gradients were finite, so the optimizer made this of them: keep parameters and optimizer state in float32, where its "
+    True: "The gradients were finite, so the optimizer made this of them: keep parameters and optimizer state in "
+    "float32, where its "
     "epsilon does not vanish, or lower the learning rate.",
 }
 
 
 def told_of_floor(rows: Mapping[str, np.ndarray], state: TrainState) -> str | None:
-    """What to warn of when a step was skipped with a dynamic scale at its floor already, where nothing is left to give way."""
+    """What to warn of when a step was skipped with a dynamic scale at its floor already, where nothing is left to give
+    way."""
     if state.loss_scale.kind != "dynamic":
         return None
     floor = float(state.loss_scale.min_scale)
@@ -124,7 +129,8 @@ def told_of_floor(rows: Mapping[str, np.ndarray], state: TrainState) -> str | No
         return None
     at = int(np.argmax(stuck))
     return (
-        f"{_skipped(rows, state, at)} The scale is at its floor: lower the floor (jr.dynamic_loss_scale(min_scale=...)), keep that layer in "
+        f"{_skipped(rows, state, at)} The scale is at its floor: lower the floor "
+        "(jr.dynamic_loss_scale(min_scale=...)), keep that layer in "
         "float32, or look for a NaN that float32 has too."
     )
 

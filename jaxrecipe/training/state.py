@@ -19,7 +19,8 @@ class TrainState:
     """The whole state of a training run; saving it and the data's seed is enough to continue bit for bit.
 
     Attributes:
-        step: int32 scalar, training steps taken, skipped ones included; the next step's randomness and batch follow from it.
+        step: int32 scalar, training steps taken, skipped ones included; the next step's randomness and batch follow
+            from it.
         params: what the optimizer trains, in the policy's parameter dtype (float32 master weights).
         model_state: what a forward pass changes (batch statistics), always float32.
         opt_state: optax's state; it does not advance on a step that was skipped.

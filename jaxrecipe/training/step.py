@@ -1,4 +1,5 @@
-"""One training step: forward in the policy's precision, gradients in float32, an update that a bad step cannot spoil."""
+"""One training step: forward in the policy's precision, gradients in float32, an update that a bad step cannot
+spoil."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -42,8 +43,9 @@ def make_train_step(task: "Task") -> TrainStep:
     leaves parameters, model state and optimizer state as they were; only step, scale and key use move on.
     Without one nothing is skipped, so that a NaN stays loud.
 
-    Metrics are float32 scalars on the device: `loss`, `grad_norm`, `param_norm`, `update_norm`, `count`, the task's metrics
-    on this batch in training mode and, with a loss scale, `loss_scale`, `skipped`, `skipped_in_a_row`, `last_bad`.
+    Metrics are float32 scalars on the device: `loss`, `grad_norm`, `param_norm`, `update_norm`, `count`, the task's
+    metrics on this batch in training mode and, with a loss scale, `loss_scale`, `skipped`, `skipped_in_a_row`,
+    `last_bad`.
     """
     apply = apply_policy(task.model.apply, task.precision)
     metrics = task.all_metrics
@@ -99,13 +101,16 @@ def _update(
     return moved, update_norm
 
 
-# The same decision is written in two ways, each quick where the other is slow (experiments/loss_scale_overhead.py). On the CPU a
-# choice between old and new arrays made XLA copy Adam's moments first: 30 % of a step that does little else. On a GPU the choice is
+# The same decision is written in two ways, each quick where the other is slow (experiments/loss_scale_overhead.py).
+# On the CPU a
+# choice between old and new arrays made XLA copy Adam's moments first: 30 % of a step that does little else. On a GPU
+# the choice is
 # part of the kernel that updates, while a branch would wait for the host.
 
 
 def _first_bad(watched: Any) -> Int32[Array, ""]:
-    """`trees.first_nonfinite`. On the CPU it reads the leaves one by one only when their norm, needed anyway, is not finite."""
+    """`trees.first_nonfinite`. On the CPU it reads the leaves one by one only when their norm, needed anyway, is not
+    finite."""
 
     def quickly() -> Int32[Array, ""]:
         # A finite norm proves every number finite; one that is not may also come of squares that overflow.
@@ -140,7 +145,8 @@ def _watched(grads: Any, model_state: Any) -> dict[str, Any]:
 
 
 def last_bad_path(state: TrainState) -> str | None:
-    """Path of the first leaf that was not finite on the last skipped step ("gradients/Dense_0/kernel"), or None. Syncs."""
+    """Path of the first leaf that was not finite on the last skipped step ("gradients/Dense_0/kernel"), or None.
+    Syncs."""
     return bad_path(state, int(state.loss_scale.last_bad))
 
 

@@ -42,10 +42,10 @@ def train_steps(
 ) -> Generator[tuple[TrainState, dict[str, Array]], None, None]:
     """Train from `state` until step `steps`, yielding `(state, metrics)` after each call of the compiled step.
 
-    Does not wait for the device: read the metrics of one call after the next one is under way, and the device is never idle.
-    The given state is copied and stays usable. A yielded state is donated to the next call: use it before asking for more,
-    or keep `trees.copy(state)`. The batch of each step follows from (seed, step) alone, so a state at step s goes on as if
-    it had never stopped.
+    Does not wait for the device: read the metrics of one call after the next one is under way, and the device is never
+    idle. The given state is copied and stays usable. A yielded state is donated to the next call: use it before asking
+    for more, or keep `trees.copy(state)`. The batch of each step follows from (seed, step) alone, so a state at step s
+    goes on as if it had never stopped.
 
     Args:
         task: the training set-up.
@@ -54,7 +54,8 @@ def train_steps(
         seed: of the order of the batches.
         steps_per_call: how many steps to run by `jax.lax.scan` in one call, for steps so short that dispatching them
             costs more than they do. The last call may be shorter, which compiles a second program.
-        resident: keep the training data on the device in their own dtype (True), stream them (False), or decide by size.
+        resident: keep the training data on the device in their own dtype (True), stream them (False), or decide by
+            size.
 
     Yields:
         The state and the metrics of `make_train_step`, each `[steps of this call]`.

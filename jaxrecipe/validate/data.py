@@ -17,7 +17,8 @@ CHUNK = 4096
 
 
 class Split(NamedTuple):
-    """One split that could be read: where it came from, its source, and rows to look at (the whole arrays if there are any)."""
+    """One split that could be read: where it came from, its source, and rows to look at (the whole arrays if there are
+    any)."""
 
     where: str
     source: Source
@@ -63,7 +64,8 @@ def find(train: Split, test: Split | None, batch_size: int | None) -> Iterator[P
                 where=split.where,
                 got="1 example",
                 wanted="at least 2",
-                fix="Is the leading axis the one of the examples? A single one can be trained on, but nothing be told from it.",
+                fix="Is the leading axis the one of the examples? A single one can be trained on, but nothing be "
+                "told from it.",
             )
     if batch_size is not None and batch_size > train.source.size >= 2:
         yield Problem(

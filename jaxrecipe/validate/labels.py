@@ -106,7 +106,10 @@ def _of_outputs(target: Target, outputs: Any, labels: Any) -> Iterator[Finding]:
             right, wanted = outputs.shape == (*shape, n), f"logits {[*shape, n]}, one for each of {n} classes"
             fix = f"The declared number of classes is {n}: change it or the last layer."
             if outputs.shape[-1:] == (n,):
-                fix = f"Targets are {shape_of(labels)}: bring them and the logits to the same axes, by squeezing or pooling."
+                fix = (
+                    f"Targets are {shape_of(labels)}: bring them and the logits to the same axes, by squeezing or "
+                    "pooling."
+                )
         case Binary():
             right, wanted = outputs.shape in ((size,), (size, 1)), f"one logit an example, [{size}] or [{size}, 1]"
             fix = "Give the last layer one unit; for two units declare jr.Classes(2)."
@@ -118,7 +121,10 @@ def _of_outputs(target: Target, outputs: Any, labels: Any) -> Iterator[Finding]:
                 outputs.size == labels.size and outputs.shape[:1] == (size,),
                 f"values like {shape_of(labels)}",
             )
-            fix = "Change the last layer; when outputs are not estimates of the targets (mean and spread), declare no target."
+            fix = (
+                "Change the last layer; when outputs are not estimates of the targets (mean and spread), declare "
+                "no target."
+            )
         case _:
             return
     floating = trees.is_floating(outputs)

@@ -8,11 +8,12 @@ from jaxrecipe.validate.problem import InvalidTaskError, Problem
 def validate(task: Task) -> list[Problem]:
     """Raise when a task cannot work, else give the warnings; nothing is trained and nothing of the user's is changed.
 
-    Looks at the fields, at the data on the host (whole arrays, or a sample of what has to be read), and at shapes and dtypes of
-    everything that the functions of the task make of one batch, by tracing them.
+    Looks at the fields, at the data on the host (whole arrays, or a sample of what has to be read), and at shapes and
+    dtypes of everything that the functions of the task make of one batch, by tracing them.
 
     Returns:
-        What works and is probably not meant, each with where, got, wanted and what to do; empty where there is nothing odd.
+        What works and is probably not meant, each with where, got, wanted and what to do; empty where there is nothing
+        odd.
 
     Raises:
         InvalidTaskError: a `ValueError` that lists everything that is wrong, warnings too.

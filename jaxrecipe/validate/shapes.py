@@ -193,7 +193,8 @@ def _applied(traced: Traced, apply: Callable[..., Any], variables: Any, inputs: 
         where,
         got=f"a state of another form: {listed(lines)}",
         wanted="the structure, shapes and dtypes of the state that it was given",
-        fix="A state that grows or changes compiles anew at every step and cannot be saved: make it of its final form in init.",
+        fix="A state that grows or changes compiles anew at every step and cannot be saved: make it of its final "
+        "form in init.",
     )
     return given[0]
 
@@ -237,7 +238,10 @@ def per_example(traced: Traced, where: str, values: Any, outputs: PyTree, target
     elif values.shape == ():
         fix = "Drop the mean over the batch, or wrap the function: jr.per_example(loss)."
     elif values.shape[:2] == (size, size):
-        fix = f"Every example meets every other: {shapes} broadcast. Give both one shape, by outputs[:, 0] or targets[:, None]."
+        fix = (
+            f"Every example meets every other: {shapes} broadcast. Give both one shape, by outputs[:, 0] or "
+            "targets[:, None]."
+        )
     elif values.shape[0] == size:
         fix = "Take the mean (or the masked mean) over the axes after the first: values.mean(axis=(1, ...))."
     else:

@@ -34,7 +34,10 @@ def find_optimizer(traced: Traced, task: Task) -> None:
     wanted = "updates of the structure and shapes of the parameters"
     traced.expect(not lines, where, got=f"updates that do not fit: {listed(lines)}", wanted=wanted, fix=fix)
     lines = differences(state, after)
-    fix = "Make the state of its final form and dtypes in init; with half-precision parameters, keep the moments in float32."
+    fix = (
+        "Make the state of its final form and dtypes in init; with half-precision parameters, keep the moments in "
+        "float32."
+    )
     wanted = "the structure, shapes and dtypes of the state that it was given"
     traced.expect(not lines, where, got=f"a state of another form: {listed(lines)}", wanted=wanted, fix=fix)
 
@@ -159,7 +162,10 @@ def _check_step(traced: Traced, state: PyTree, given: Any) -> None:
     if not traced.expect(right, where, got=got, wanted=wanted, fix='Return `state, {"loss": loss}`.'):
         return
     lines = differences(state, given[0])
-    fix = "A state that changes its form compiles anew at every step and cannot be saved: make it of its final form in init."
+    fix = (
+        "A state that changes its form compiles anew at every step and cannot be saved: make it of its final form "
+        "in init."
+    )
     same = "the structure, shapes and dtypes of the state that it was given"
     traced.expect(not lines, where, got=f"a state of another form: {listed(lines)}", wanted=same, fix=fix)
     wide = [f"{name}: {described(value)}" for name, value in given[1].items() if getattr(value, "shape", None) != ()]

@@ -50,7 +50,8 @@ def test_seeds_and_epochs_differ():
 
 
 def test_every_position_is_visited_evenly():
-    """Each example comes first about equally often: chi-squared of 2,000 epochs over 10 examples (9 degrees of freedom)."""
+    """Each example comes first about equally often: chi-squared of 2,000 epochs over 10 examples (9 degrees of
+    freedom)."""
     first = np.bincount([epoch_order(7, epoch, 10)[0] for epoch in range(2000)], minlength=10)
     assert ((first - 200) ** 2 / 200).sum() < 33.7  # 99.99 % quantile
 

@@ -1,4 +1,5 @@
-"""Archives in CIFAR-10's format, made of random images by the test, prepared and read back; and every attack refused."""
+"""Archives in CIFAR-10's format, made of random images by the test, prepared and read back; and every attack
+refused."""
 
 import gzip
 import hashlib

@@ -1,4 +1,5 @@
-"""Trains with checkpoints in a process of its own and, if told to, kills itself: `killed_run.py DIRECTORY STEPS [KILL_AT]`."""
+"""Trains with checkpoints in a process of its own and, if told to, kills itself: `killed_run.py DIRECTORY STEPS
+[KILL_AT]`."""
 
 import importlib.util
 import os

@@ -107,7 +107,8 @@ def files_of(step: Path) -> list[Path]:
     return sorted(path for path in step.rglob("*") if path.is_file() and path.stat().st_size)
 
 
-# Orbax, told at once that several arrays cannot be read, leaves the other reads to finish on an event loop it has closed.
+# Orbax, told at once that several arrays cannot be read, leaves the other reads to finish on an event loop it has
+# closed.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_no_flipped_bit_in_any_file_goes_unseen(tmp_path: Path, same: Any) -> None:
     save_all(tmp_path / "good", [1])
@@ -161,7 +162,8 @@ def test_a_damaged_step_can_be_set_aside_and_saved_again(tmp_path: Path) -> None
     assert checkpoint_steps(tmp_path) == [1]
 
 
-# Orbax, told at once that several arrays cannot be read, leaves the other reads to finish on an event loop it has closed.
+# Orbax, told at once that several arrays cannot be read, leaves the other reads to finish on an event loop it has
+# closed.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_truncated_and_missing_files_fall_back(tmp_path: Path) -> None:
     save_all(tmp_path, [1, 2, 3])

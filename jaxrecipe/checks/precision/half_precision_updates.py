@@ -23,21 +23,25 @@ def half_precision_updates(
 ) -> Result:
     """An optimizer whose parameters or state are in half precision makes the updates that it makes in float32.
 
-    What it does: takes a few steps with your own training step and compares what each adds to the parameters with what the task's
-    optimizer makes of the float32 gradients in float32: whether it is finite, how large it is, and how much of it is lost to rounding.
+    What it does: takes a few steps with your own training step and compares what each adds to the parameters with what
+    the task's optimizer makes of the float32 gradients in float32: whether it is finite, how large it is, and how much
+    of it is lost to rounding.
 
-    Why it matters: Adam divides by the root of a mean of squares plus an epsilon. In float16 an epsilon of 1e-8 (or 1e-16) is zero, and so
-    are the squares of gradients below 2.4e-4: zero by zero is not a number. In bfloat16 an update below 0.4 % of the parameter changes
+    Why it matters: Adam divides by the root of a mean of squares plus an epsilon. In float16 an epsilon of 1e-8 (or
+    1e-16) is zero, and so are the squares of gradients below 2.4e-4: zero by zero is not a number. In bfloat16 an
+    update below 0.4 % of the parameter changes
     nothing: 1 + 0.001 is 1.
 
-    What to do: keep parameters and optimizer state in float32 and compute in half: `Task(policy="float16")`, `param_dtype=float32`. If
-    they must be in half precision, give Adam an epsilon of 1e-4 or more for float16, and its moments float32.
+    What to do: keep parameters and optimizer state in float32 and compute in half: `Task(policy="float16")`,
+    `param_dtype=float32`. If they must be in half precision, give Adam an epsilon of 1e-4 or more for float16, and its
+    moments float32.
 
     Args:
         setup: the set-up.
         key: seeds dropout and the steps.
         steps: how many to take.
-        huge: FAIL when a layer's update is larger by this factor than in float32 (an epsilon that vanished gives factors of thousands).
+        huge: FAIL when a layer's update is larger by this factor than in float32 (an epsilon that vanished gives
+            factors of thousands).
         lost: WARN when more than this share of the updates of a layer in half precision changes nothing.
 
     Source: Micikevicius et al., Mixed Precision Training, ICLR 2018, section 3.1 (master weights).
@@ -48,11 +52,17 @@ def half_precision_updates(
     seen = _compare_steps(setup, key, steps)
     if seen.not_in_float32:
         return skipped("The gradients are not finite in float32 either.")
-    kept = f"{len(kept_in)} arrays are kept in half precision ({', '.join(kept_in[:3])}{', ...' if len(kept_in) > 3 else ''})"
+    kept = (
+        f"{len(kept_in)} arrays are kept in half precision "
+        f"({', '.join(kept_in[:3])}{', ...' if len(kept_in) > 3 else ''})"
+    )
     size, share = _largest_update(seen, huge), _largest_share_lost(seen, lost)
     findings = []
     if seen.broken:
-        text = f"After step {seen.taken} {seen.broken} is not finite, though the gradients are and the same optimizer in float32 is"
+        text = (
+            f"After step {seen.taken} {seen.broken} is not finite, though the gradients are and the same "
+            "optimizer in float32 is"
+        )
         findings.append(failure("precision/epsilon-vanishes", f"{text}; {kept}."))
     if size.verdict is not None:
         worst = max(seen.layers, key=lambda layer: layer.ratio)

@@ -27,23 +27,24 @@ def loss_scale(
 ) -> Result:
     """The gradients fit into the half-precision format at the loss scale in force.
 
-    What it does: computes the gradients of the first batch in your precision at the scale in force and in strict float32, and counts
-    what became infinite or zero, layer by layer. Draws the exponents of all gradients, those of activations included, under the range
-    of the format at that scale, and reads the best power-of-two scale off them. Then takes some tens of steps with your own training
-    step and counts the skipped ones.
+    What it does: computes the gradients of the first batch in your precision at the scale in force and in strict
+    float32, and counts what became infinite or zero, layer by layer. Draws the exponents of all gradients, those of
+    activations included, under the range of the format at that scale, and reads the best power-of-two scale off them.
+    Then takes some tens of steps with your own training step and counts the skipped ones.
 
-    Why it matters: float16 gradients below 6e-8 are zero and the layers that have them stop learning; above 65,504 they are infinite
-    and the step is spoilt or skipped. Neither raises an error.
+    Why it matters: float16 gradients below 6e-8 are zero and the layers that have them stop learning; above 65,504 they
+    are infinite and the step is spoilt or skipped. Neither raises an error.
 
-    What to do: for float16 use `loss_scale=jr.dynamic_loss_scale()`, or `jr.static_loss_scale` with the advised number. bfloat16 has
-    float32's range and needs none. If the scale stands at its floor, lower the floor or keep the layer in float32.
+    What to do: for float16 use `loss_scale=jr.dynamic_loss_scale()`, or `jr.static_loss_scale` with the advised number.
+    bfloat16 has float32's range and needs none. If the scale stands at its floor, lower the floor or keep the layer in
+    float32.
 
     Args:
         setup: the set-up.
         key: seeds dropout and the steps.
         steps: training steps to take; a dynamic scale that starts at 2**24 needs 24 of them to come down to 1.
-        underflow: FAIL when more than this share of a layer's gradient becomes zero. Only numbers of at least a hundredth of the
-            layer's root mean square count, since smaller ones matter to no optimizer.
+        underflow: FAIL when more than this share of a layer's gradient becomes zero. Only numbers of at least a
+            hundredth of the layer's root mean square count, since smaller ones matter to no optimizer.
         little_underflow: WARN above this share: the layer still learns, and gradients shrink as training goes on.
         headroom: powers of two that the advised scale leaves for gradients to grow.
 
@@ -121,7 +122,8 @@ def _in_words(case: Case) -> str:
     steps = "" if case.run.skipped is None else f"; {case.run.skipped} of {case.run.steps} steps were skipped"
     own = ", but your own step moves those parameters: it scales the loss itself" if case.own_step_moves else ""
     return (
-        f"{case.lost.share:.1%} of the worst layer's gradient becomes zero in {case.dtype} {scale}{own} (advised scale: "
+        f"{case.lost.share:.1%} of the worst layer's gradient becomes zero in {case.dtype} {scale}{own} (advised "
+        "scale: "
         f"{case.advice.scale:g}){steps}."
     )
 

@@ -15,15 +15,18 @@ from jaxrecipe.probes import half_precision as half
 from jaxrecipe.setup import Setup
 
 STUCK = 8
-"""Steps skipped in a row at the end, after which a scale is not on its way down any more but stuck: 2**8 is a wide range."""
+"""Steps skipped in a row at the end, after which a scale is not on its way down any more but stuck: 2**8 is a wide
+range."""
 MOST_SKIPPED = 10
-"""Skipped steps that a dynamic scale may need to come down; more, and more than half of all, is a start that is too high."""
+"""Skipped steps that a dynamic scale may need to come down; more, and more than half of all, is a start that is too
+high."""
 NO_ROOM = 2.0
 """A static scale this many times above the advised one and its headroom leaves no room for gradients to grow."""
 
 
 def judge(setup: Setup, case: Case, key: PRNGKeyArray, lost: Measure) -> tuple[Finding, ...]:
-    """Findings about a loss scale; what spoils the first step hides everything behind it, so the most certain stands alone."""
+    """Findings about a loss scale; what spoils the first step hides everything behind it, so the most certain stands
+    alone."""
     if not case.goes_through and case.scale.kind != "unknown":
         return (_overflows(setup, case, key),)
     if case.run.broken:

@@ -59,8 +59,8 @@ class Case:
         lost: the layer that loses most.
         advice: the best power of two, and the headroom there.
         run: how some tens of steps went.
-        own_step_moves: whether a step of a loop whose scale is not known updates what the unscaled gradient has lost; None when
-            that cannot be told, or was not asked.
+        own_step_moves: whether a step of a loop whose scale is not known updates what the unscaled gradient has lost;
+            None when that cannot be told, or was not asked.
     """
 
     dtype: str
@@ -119,7 +119,8 @@ def take_steps(setup: Setup, key: PRNGKeyArray, steps: int) -> Run:
 
 
 def _was_skipped(metrics: Mapping[str, Any], already: int, before: float | None, after: float | None) -> bool | None:
-    """Whether a step was skipped: by the library's count, or because a dynamic scale went down; None when nothing shows it."""
+    """Whether a step was skipped: by the library's count, or because a dynamic scale went down; None when nothing shows
+    it."""
     if "skipped" in metrics:
         return int(metrics["skipped"]) > already
     return None if before is None or after is None else after < before

@@ -22,23 +22,28 @@ def precision_parity(
 ) -> Result:
     """The gradient of every layer in half precision is that of float32, up to rounding.
 
-    What it does: computes the gradients of the first batch as your policy has them (at the loss scale in force, or the one that a
-    dynamic scale settles at) and in strict float32, and compares them layer by layer: cosine, relative error, ratio of norms. Beside
-    it stands what rounding parameters and inputs to the format does by itself. Layers whose float32 gradient is rounding noise too
-    (a bias before a BatchNorm) are left out.
+    What it does: computes the gradients of the first batch as your policy has them (at the loss scale in force, or the
+    one that a dynamic scale settles at) and in strict float32, and compares them layer by layer: cosine, relative
+    error, ratio of norms. Beside it stands what rounding parameters and inputs to the format does by itself. Layers
+    whose float32 gradient is rounding noise too (a bias before a BatchNorm) are left out.
 
-    Why it matters: one layer whose sums overflow or cancel in half precision trains on noise while the others and the loss look well.
+    Why it matters: one layer whose sums overflow or cancel in half precision trains on noise while the others and the
+    loss look well.
 
-    What to do: keep norms, softmax, the loss and the final layer in float32: `Policy(compute_dtype="float16", overrides=(("LayerNorm_*",
-    "float32"),))` for parameters, and a cast in the model where it sums; return float32 outputs; give float16 a loss scale.
+    What to do: keep norms, softmax, the loss and the final layer in float32: `Policy(compute_dtype="float16",
+    overrides=(("LayerNorm_*", "float32"),))` for parameters, and a cast in the model where it sums; return float32
+    outputs; give float16 a loss scale.
 
     Args:
         setup: the set-up.
         key: seeds dropout, the same in both precisions.
-        roundings: WARN when a layer's relative error is above so many units of rounding: 128 is as far as 16,000 roundings take
-            a number at random (in sixteen healthy set-ups the worst layer had 25 in bfloat16 and 35 in float16).
-        beyond_rounding: and above so many times what rounding parameters and inputs alone does (healthy kernels: 0.9 to 3.3).
-        lost: FAIL when the relative error is above this: a gradient of zero, or one that points anywhere, has 1 or more.
+        roundings: WARN when a layer's relative error is above so many units of rounding: 128 is as far as 16,000
+            roundings take a number at random (in sixteen healthy set-ups the worst layer had 25 in bfloat16 and 35 in
+            float16).
+        beyond_rounding: and above so many times what rounding parameters and inputs alone does (healthy kernels: 0.9 to
+            3.3).
+        lost: FAIL when the relative error is above this: a gradient of zero, or one that points anywhere, has 1 or
+            more.
 
     Source: Micikevicius et al., Mixed Precision Training, ICLR 2018, sections 3.1 and 3.3.
     """
@@ -83,7 +88,8 @@ def precision_parity(
         message = f"{_error_in_words(inaccurate[0])} (loss scale {scale:g})."
         findings.append(warning(causes[0].code, message, measures=(error,), causes=causes))
     return Result(
-        summary=f"All {len(compared.layers)} layers have in {found.dtype} the gradients of float32: the worst, {worst.name}, "
+        summary=f"All {len(compared.layers)} layers have in {found.dtype} the gradients of float32: the worst, "
+        f"{worst.name}, "
         f"has a relative error of {worst.low.relative_error:.2g} and cosine {worst.low.cosine:.4f}.",
         findings=tuple(findings),
         measures=(error, *_other_measures(compared, scale)),
@@ -103,7 +109,8 @@ def _why_not_comparable(setup: Setup, found: half.HalfFormat | None) -> str:
     program = jax.make_jaxpr(half.float32_loss(setup))(*half.arguments(setup, setup.key))
     if half.half_of(program):
         return (
-            f"The model's modules fix {found.dtype} themselves, so there is no float32 twin to compare with: leave their dtype None "
+            f"The model's modules fix {found.dtype} themselves, so there is no float32 twin to compare with: leave "
+            "their dtype None "
             f'and declare Task(policy="{found.dtype}").'
         )
     return ""
