@@ -85,7 +85,8 @@ def measure(task: jr.Task, *, steps: int, rounds: int) -> dict[str, list[Times]]
 
 def summarise(found: Mapping[str, Sequence[Times]]) -> dict[str, Any]:
     """Median ratios to "without" of the same round, with quartiles and a 95 % interval of the median, for both
-    clocks."""
+    clocks.
+    """
     row: dict[str, Any] = {"rounds": len(found["without"])}
     row["milliseconds"] = 1e3 * statistics.median(wall for wall, _ in found["without"])
     for name in ("with", "without again"):

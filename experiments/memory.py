@@ -129,7 +129,8 @@ def blank(task: jr.Task) -> Any:
 
 def predict(task: jr.Task, batches: Sequence[int], limit: int | None) -> dict[str, Any]:
     """What compiling alone says: bytes at each batch from the line, and the largest batch within a limit. Runs
-    nothing."""
+    nothing.
+    """
     step, state, batch = (
         jr.make_train_step(task),
         jax.eval_shape(lambda: fresh(task)),
@@ -150,7 +151,8 @@ def predict(task: jr.Task, batches: Sequence[int], limit: int | None) -> dict[st
 
 def measure(task: jr.Task, size: int) -> dict[str, Any]:
     """Compile, run and measure one batch size: predicted and peak bytes, or no peak when the device ran out of
-    memory."""
+    memory.
+    """
     make_state, make_batch = (
         jax.jit(make).lower().compile() for make in (lambda: blank(task), lambda: zeros(task, size))
     )
@@ -219,7 +221,8 @@ def in_process(wanted: Mapping[str, Any], surroundings: Mapping[str, str]) -> di
 
 def largest_that_fits(fits: Callable[[int], bool], start: int, step: int) -> int:
     """The largest multiple of `step` that fits; 0 when none does. Strides from `start`, ever wider, then halves the
-    bracket."""
+    bracket.
+    """
     low, stride = max(step, start // step * step), step
     if fits(low):
         high = low + stride
@@ -240,7 +243,8 @@ def largest_that_fits(fits: Callable[[int], bool], start: int, step: int) -> int
 
 def expected_largest(cells: Sequence[Mapping[str, Any]], limit: int) -> int | None:
     """Where the line through the two largest measured batches meets the limit: where to begin to look; None if it does
-    not tell."""
+    not tell.
+    """
     known = [(cell["batch"], cell["measured"]) for cell in cells if cell["measured"]][-2:]
     if len(known) < 2 or known[1][1] <= known[0][1]:
         return None

@@ -69,7 +69,8 @@ def digest() -> str:
 
 def windows(length: int, *, characters: int | None = None) -> np.ndarray:
     """The text, or its start, as rows of `length + 1` tokens `[rows, length + 1]`; each row begins with the last of the
-    one before."""
+    one before.
+    """
     place = {character: index for index, character in enumerate(ALPHABET)}
     tokens = np.array([place.get(character, place["?"]) for character in text()[:characters]], np.int32)
     rows = (len(tokens) - 1) // length

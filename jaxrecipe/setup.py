@@ -101,7 +101,8 @@ class Setup:
     @contextlib.contextmanager
     def limited(self, seconds: float) -> Iterator[None]:
         """Inside the block, work through this set-up raises TimeLimitError once so many seconds of wall time have
-        passed."""
+        passed.
+        """
         self._limit.until = time.monotonic() + seconds
         try:
             yield

@@ -1,5 +1,6 @@
 """One training set-up as values: Model, Loop and Task. Everything a check needs to know, and nothing that runs by
-itself."""
+itself.
+"""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace

@@ -1,5 +1,6 @@
 """Helpers over pytrees of arrays: cast, select, norms, and leaves by their path. Pure JAX, and nothing of this
-library."""
+library.
+"""
 
 from collections import Counter
 from fnmatch import fnmatchcase
@@ -33,7 +34,8 @@ def is_inexact(leaf: Any) -> bool:
 
 def cast_floating(tree: PyTree, dtype: DType) -> PyTree:
     """The same tree with its real floating arrays in `dtype`; integers, keys, complex numbers and Python scalars
-    stay."""
+    stay.
+    """
     wanted = jnp.dtype(dtype)
     return jax.tree.map(lambda leaf: leaf.astype(wanted) if is_floating(leaf) and leaf.dtype != wanted else leaf, tree)
 

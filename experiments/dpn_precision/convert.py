@@ -37,7 +37,8 @@ def torch_name(path: tuple[str, ...]) -> str:
 
 def flax_path(name: str) -> tuple[str, ...]:
     """The path in `variables` of a PyTorch name: `layer2.0.conv1.weight` → `("params", "stage2_block1", "reduce",
-    "kernel")`."""
+    "kernel")`.
+    """
     layer, _, leaf = name.rpartition(".")
     block = re.fullmatch(r"layer(\d+)\.(\d+)\.(.+)", layer)
     names = {theirs: ours for ours, theirs in (LAYERS if block else OUTSIDE).items()}

@@ -45,7 +45,8 @@ def training_flops(config: DPNConfig, size: int = 32) -> int:
 
 def kept_values(config: DPNConfig, size: int = 32) -> int:
     """Activations of one image that the backward pass needs: each convolution's output and, normalised, the next one's
-    input."""
+    input.
+    """
     return 2 * sum(layer.outputs for layer in convolutions(config, size))
 
 
@@ -68,7 +69,8 @@ def peak_flops(device: str, precision: str) -> float | None:
 
 def measured_cpu_flops(repeats: int = 5) -> float:
     """What a float32 matrix product of 2048×2048 reaches with numpy on all cores: the yardstick where there is no data
-    sheet."""
+    sheet.
+    """
     a = np.random.default_rng(0).normal(size=(2048, 2048)).astype(np.float32)
     times = []
     for _ in range(repeats):

@@ -1,5 +1,6 @@
 """The images of the benchmark, the same for both frameworks: real CIFAR-10, enlarged digits, or random ones; and their
-order."""
+order.
+"""
 
 import numpy as np
 
@@ -10,7 +11,8 @@ RANDOM_IMAGES = 2048
 
 def load(name: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Training images uint8 `[n, 32, 32, 3]` and labels int32 `[n]`; "auto" is CIFAR-10 where it is on disk, else
-    random."""
+    random.
+    """
     if name == "cifar10":
         (images, labels), _ = cifar10()
         return images, labels

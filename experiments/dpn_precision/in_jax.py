@@ -36,7 +36,8 @@ def loss_scale(name: str) -> Any:
 
 def formulations(config: DPNConfig, cell: Cell) -> tuple[Formulation, ...] | None:
     """On a GPU the quickest formulation for each stage, measured now; on a CPU None, which takes the library's
-    choice."""
+    choice.
+    """
     if cell.device == "cpu":
         return None
     dtype = {"bfloat16": jnp.bfloat16, "float16": jnp.float16}.get(cell.precision, jnp.float32)

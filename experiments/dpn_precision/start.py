@@ -1,5 +1,6 @@
 """Where training starts: the same weights for both frameworks, drawn by PyTorch's rule from a seed and each array's
-name."""
+name.
+"""
 
 import zlib
 from collections.abc import Mapping
@@ -15,7 +16,8 @@ from experiments.dpn_precision.convert import from_torch, torch_name
 
 def weight(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     """One array of a state dict: uniform within 1/sqrt(inputs of a unit) for kernels, one for scales, zero for shifts
-    and biases."""
+    and biases.
+    """
     if len(shape) == 1:
         return np.full(shape, float(name.endswith(".weight")), np.float32)
     bound = 1 / np.sqrt(np.prod(shape[1:]))

@@ -1,5 +1,6 @@
 """A small training script as people write it: Flax Linen, optax, a state of its own. It does not know that it will be
-checked."""
+checked.
+"""
 
 from dataclasses import dataclass
 from functools import partial

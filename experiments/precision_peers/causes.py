@@ -1,5 +1,6 @@
 """Why each library fails what it fails, as read in its source (jmp 0.0.4, mpx 0.1.8, flax 0.12.8, optax 0.2.8, torch
-2.13.0)."""
+2.13.0).
+"""
 
 CAUSES: dict[tuple[str, str], str] = {
     (

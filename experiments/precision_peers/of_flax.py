@@ -1,5 +1,6 @@
 """Flax's DynamicScale, as Flax's own ImageNet example trains: TrainState, value_and_grad, select on parameters and
-optimizer."""
+optimizer.
+"""
 
 import functools
 from dataclasses import replace

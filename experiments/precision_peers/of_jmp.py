@@ -1,5 +1,6 @@
 """jmp, as its README trains: policy, scale, unscale, clip after unscaling, all_finite, adjust, select_tree over
-everything."""
+everything.
+"""
 
 from typing import Any
 

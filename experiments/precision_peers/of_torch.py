@@ -1,5 +1,6 @@
 """torch.amp.GradScaler with autocast, as PyTorch's examples train: scale, backward, unscale_, clip, step, update,
-scheduler.step."""
+scheduler.step.
+"""
 
 import os
 from typing import Any

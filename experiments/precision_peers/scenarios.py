@@ -130,7 +130,8 @@ def static_scales_share_one_program(make: Make) -> Outcome:
 
 def half_precision_loss(make: Make) -> Outcome:
     """The loss function returns a float16 scalar of 3; the gradient is 0.01. Default initial scale, which may skip a
-    step or two."""
+    step or two.
+    """
     trainer = make(Options(half_loss=True, offset=3.0))
     reported, updates = [], []
     for _ in range(5):
@@ -144,7 +145,8 @@ def half_precision_loss(make: Make) -> Outcome:
 
 def clipping_does_not_hide_infinity(make: Make) -> Outcome:
     """Clipping by value at 1, where the documentation puts it, turns an infinite gradient into 1. The step must be
-    skipped all the same."""
+    skipped all the same.
+    """
     trainer = make(Options(clip=1.0))
     moved = update(trainer, BAD)
     return Outcome(moved == 0.0, f"update on an infinite gradient {moved:g}")
@@ -172,7 +174,8 @@ def dtype_as_text(make: Make) -> Outcome:
 
 def state_survives_a_restart(make: Make) -> Outcome:
     """Saved after a bad and two good steps, restored into a fresh trainer: it must go on like a trainer that was never
-    saved."""
+    saved.
+    """
     options = Options(initial=64.0, growth_every=3)
     with contextlib.suppress(NotOfferedError):
         make(replace(options, floor=16.0))
@@ -226,7 +229,8 @@ def listening() -> Iterator[list[str]]:
 
 def a_hopeless_run_is_reported(make: Make) -> Outcome:
     """Sixty bad steps in a row, trained the way the library offers: an error, a warning or a count in its state, best
-    with the layer's name."""
+    with the layer's name.
+    """
     trainer = make(Options())
     with listening() as heard:
         try:

@@ -19,7 +19,8 @@ ON_IN_EVALUATION = ("deterministic", "use_running_average", "inference", "is_eva
 
 def flags(names: Iterable[str], train: bool, chosen: TrainArgument) -> dict[str, bool]:
     """The value of each name that switches between training and evaluation; of the chosen one alone, if one is
-    chosen."""
+    chosen.
+    """
     if chosen is False:
         return {}
     if chosen is not None:

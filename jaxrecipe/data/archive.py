@@ -1,5 +1,6 @@
 """Read CIFAR-10's official archives safely: digest first, in memory, by exact name, with caps, no code ever run from
-them."""
+them.
+"""
 
 import gzip
 import hashlib
@@ -119,7 +120,8 @@ def _members(archive: bytes) -> dict[str, bytes]:
 
 def _checked_name(member: tarfile.TarInfo) -> str | None:
     """The batch that a member holds, None if it is a harmless extra; anything that has no place in the archive is
-    refused."""
+    refused.
+    """
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts or "\\" in member.name:
         raise ValueError(f"the archive holds {member.name!r}, a path that leads outside of it; refused")

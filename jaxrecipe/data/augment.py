@@ -135,7 +135,8 @@ def _per_channel(name: str, values: PerChannel, channels: int) -> Float[np.ndarr
 
 def _checked_fill(fill: PerChannel, images: Images) -> np.ndarray:
     """The padding value of each channel in the images' dtype; a value that dtype cannot hold is refused, not
-    wrapped."""
+    wrapped.
+    """
     values = _per_channel("fill", fill, images.shape[-1])
     if jnp.issubdtype(images.dtype, jnp.integer):
         limits = jnp.iinfo(images.dtype)

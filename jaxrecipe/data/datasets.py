@@ -57,7 +57,8 @@ def digits(*, test_share: float = 0.2, seed: int = 0) -> tuple[Digits, Digits]:
 
 def _stratified(labels: Int[np.ndarray, "n"], share: float, seed: int) -> np.ndarray:
     """Which examples are test: the same share of every class, by the order of raw Philox numbers (stable across
-    numpy)."""
+    numpy).
+    """
     ranks = np.random.Philox(np.random.SeedSequence(int(seed))).random_raw(len(labels))
     is_test = np.zeros(len(labels), bool)
     for label in np.unique(labels):
@@ -98,7 +99,8 @@ def cifar10(data_dir: str | os.PathLike[str] | None = None, *, from_disk: bool =
 
 def tfds_directory(data_dir: str | os.PathLike[str] | None = None) -> Path:
     """Where tensorflow-datasets keeps its data sets: `data_dir`, else `$TFDS_DATA_DIR`, else
-    `~/tensorflow_datasets`."""
+    `~/tensorflow_datasets`.
+    """
     chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets"
     return Path(chosen).expanduser()
 

@@ -1,5 +1,6 @@
 """Prepare CIFAR-10 for tensorflow-datasets from an official archive on disk, without TensorFlow and without the
-network."""
+network.
+"""
 
 import io
 import os

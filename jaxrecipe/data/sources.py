@@ -127,7 +127,8 @@ def named_leaves_of(pair: Pair) -> dict[str, Any]:
 
 def is_numeric(dtype: Any) -> bool:
     """Whether JAX can hold this dtype: bool, integers, floats (bfloat16 too) and complex; not objects, strings or
-    dates."""
+    dates.
+    """
     return jnp.issubdtype(dtype, np.number) or jnp.issubdtype(dtype, np.bool_)
 
 

@@ -77,7 +77,8 @@ DPN26 = replace(DPN92, blocks=(2, 2, 2, 2))
 
 def default_layout() -> Layout:
     """Batch innermost on a CPU, where it lets the grouped convolutions run on whole vectors; channels innermost
-    elsewhere."""
+    elsewhere.
+    """
     return "CHWN" if jax.default_backend() == "cpu" else "NHWC"
 
 

@@ -148,7 +148,8 @@ def _convolve(x: Images, kernel: Kernel, stride: int, layout: Layout, *, groups:
 
 def _merged_groups(channels: int, groups: int) -> int:
     """How many groups to merge into one slice: the divisor of `groups` whose slice comes nearest to the wanted
-    width."""
+    width.
+    """
     wanted = MERGED_CHANNELS.get(jax.default_backend(), 64)
     divisors = [d for d in range(1, groups + 1) if groups % d == 0]
     return min(divisors, key=lambda d: abs(d * channels - wanted))

@@ -40,7 +40,8 @@ def out_size(size: int, kernel: int, stride: int) -> int:
 
 def taps(x: Grouped, kernel_size: Size, stride: int) -> list[Float[Array, "groups inputs tap_height tap_width batch"]]:
     """The input as each kernel position sees it, row by row: `rows * columns` arrays of the output's height and
-    width."""
+    width.
+    """
     rows, columns = kernel_size
     height, width = (out_size(size, k, stride) for size, k in zip(x.shape[2:4], kernel_size, strict=True))
     half = [(k // 2, k // 2) for k in kernel_size]
@@ -80,7 +81,8 @@ def _multiply_add(x: Grouped, kernel: Kernels, stride: int) -> Outputs:
 
 def _sources(residue: int, kernel: int, stride: int) -> list[tuple[int, int]]:
     """Which kernel rows reach input rows `h` with `h % stride == residue`, and from which output row less `h //
-    stride`."""
+    stride`.
+    """
     shifted = ((row, residue + kernel // 2 - row) for row in range(kernel))
     return [(row, distance // stride) for row, distance in shifted if distance % stride == 0]
 
@@ -118,7 +120,8 @@ def _input_gradient(grad: Outputs, kernel: Kernels, stride: int, size: Size) -> 
 
 def _unrolled_weight_gradient(x: Grouped, grad: Outputs, kernel_size: Size, stride: int) -> Kernels:
     """Gradient of the kernels as sums over rows written out, so that columns and batch stay vector lanes until the
-    end."""
+    end.
+    """
     groups, outputs, height = grad.shape[:3]
     wide = np.promote_types(grad.dtype, np.float32)
     span = max(s for s in range(1, min(UNROLLED_ROWS, height // 2) + 1) if height % s == 0)
@@ -190,7 +193,8 @@ shifted_sums.defvjp(_shifted_sums_forward, _shifted_sums_backward)
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def patch_products(x: Grouped, kernel: Kernels, stride: int) -> Outputs:
     """Grouped convolution as a batched matrix product of kernels and shifted patches; best for many channels a
-    group."""
+    group.
+    """
     return _times_patches(x, kernel, stride)
 
 

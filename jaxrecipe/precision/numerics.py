@@ -73,7 +73,8 @@ class Format:
 
 def format_of(dtype: Any) -> Format:
     """The range of a dtype. A number just below the smallest subnormal still rounds up to it, hence one lower
-    exponent."""
+    exponent.
+    """
     info = jnp.finfo(jnp.dtype(dtype))
     return Format(int(info.maxexp) - 1, int(info.minexp), int(info.minexp) - int(info.nmant) - 1)
 

@@ -1,5 +1,6 @@
 """Are low-precision gradients those of float32? Compared layer by layer, because one bad layer drowns in a global
-norm."""
+norm.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass

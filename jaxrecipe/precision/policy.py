@@ -59,7 +59,8 @@ class Policy:
     @property
     def casts(self) -> bool:
         """Whether anything is cast. A policy of float32 throughout touches nothing, whatever the model's own dtypes
-        are."""
+        are.
+        """
         float32 = jnp.dtype(jnp.float32)
         return any(
             dtype != float32
@@ -148,7 +149,8 @@ def _unknown(policy: str) -> str:
 
 def storage_params(policy: Policy, params: PyTree) -> PyTree:
     """Parameters in the dtype in which they are kept and updated; overridden ones are kept at least as wide as their
-    override."""
+    override.
+    """
     if not policy.casts:
         return params
     return _cast_by_path(policy, params, policy.param_dtype, widen=True)

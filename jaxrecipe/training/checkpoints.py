@@ -167,7 +167,8 @@ def _manager(path: Path, **options: Any) -> Iterator[Any]:
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Hold the directory's lock, so that two runs cannot write over each other. Without effect where there is no
-    flock."""
+    flock.
+    """
     try:
         import fcntl
     except ImportError:

@@ -17,7 +17,8 @@ from jaxrecipe.training.step import bad_path
 @dataclass
 class Record:
     """What a run has measured so far. Reads metrics one call behind, so that the device always has the next one to
-    do."""
+    do.
+    """
 
     step: int
     scaling: str
@@ -119,7 +120,8 @@ _BROKE = {
 
 def told_of_floor(rows: Mapping[str, np.ndarray], state: TrainState) -> str | None:
     """What to warn of when a step was skipped with a dynamic scale at its floor already, where nothing is left to give
-    way."""
+    way.
+    """
     if state.loss_scale.kind != "dynamic":
         return None
     floor = float(state.loss_scale.min_scale)

@@ -1,5 +1,6 @@
 """One training step: forward in the policy's precision, gradients in float32, an update that a bad step cannot
-spoil."""
+spoil.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -110,7 +111,8 @@ def _update(
 
 def _first_bad(watched: Any) -> Int32[Array, ""]:
     """`trees.first_nonfinite`. On the CPU it reads the leaves one by one only when their norm, needed anyway, is not
-    finite."""
+    finite.
+    """
 
     def quickly() -> Int32[Array, ""]:
         # A finite norm proves every number finite; one that is not may also come of squares that overflow.
@@ -146,7 +148,8 @@ def _watched(grads: Any, model_state: Any) -> dict[str, Any]:
 
 def last_bad_path(state: TrainState) -> str | None:
     """Path of the first leaf that was not finite on the last skipped step ("gradients/Dense_0/kernel"), or None.
-    Syncs."""
+    Syncs.
+    """
     return bad_path(state, int(state.loss_scale.last_bad))
 
 

@@ -18,7 +18,8 @@ CHUNK = 4096
 
 class Split(NamedTuple):
     """One split that could be read: where it came from, its source, and rows to look at (the whole arrays if there are
-    any)."""
+    any).
+    """
 
     where: str
     source: Source

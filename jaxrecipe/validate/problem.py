@@ -84,7 +84,8 @@ def described(tree: PyTree) -> str:
 
 def differences(before: PyTree, after: PyTree, *, dtypes: bool = True) -> list[str]:
     """How one tree of arrays differs from another in structure, shapes and dtypes, one line a leaf; "" ones are the
-    tree itself."""
+    tree itself.
+    """
     old, new = trees.named_leaves(before), trees.named_leaves(after)
     lines = [f"{path or 'it'} is gone" for path in old if path not in new]
     lines += [f"{path or 'a leaf'} is new" for path in new if path not in old]

@@ -18,7 +18,8 @@ PROBED = 4
 
 def find(task: Task, split: Split, *, runs: bool) -> Iterator[Problem]:
     """NaN or infinity in a split. A task that masks or replaces them is fine, which is tried when its functions run at
-    all."""
+    all.
+    """
     for side, rows in nonfinite_rows(split).items():
         if not rows.size or (runs and _copes(task, split, rows[:PROBED])):
             continue

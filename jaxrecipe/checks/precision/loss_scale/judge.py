@@ -26,7 +26,8 @@ NO_ROOM = 2.0
 
 def judge(setup: Setup, case: Case, key: PRNGKeyArray, lost: Measure) -> tuple[Finding, ...]:
     """Findings about a loss scale; what spoils the first step hides everything behind it, so the most certain stands
-    alone."""
+    alone.
+    """
     if not case.goes_through and case.scale.kind != "unknown":
         return (_overflows(setup, case, key),)
     if case.run.broken:

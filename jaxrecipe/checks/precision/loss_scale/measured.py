@@ -120,7 +120,8 @@ def take_steps(setup: Setup, key: PRNGKeyArray, steps: int) -> Run:
 
 def _was_skipped(metrics: Mapping[str, Any], already: int, before: float | None, after: float | None) -> bool | None:
     """Whether a step was skipped: by the library's count, or because a dynamic scale went down; None when nothing shows
-    it."""
+    it.
+    """
     if "skipped" in metrics:
         return int(metrics["skipped"]) > already
     return None if before is None or after is None else after < before
