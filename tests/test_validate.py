@@ -124,11 +124,17 @@ class Row(NamedTuple):
 ROWS: dict[str, Row] = {
     # Fields of the wrong kind
     "model is a class": Row(lambda: force(model=Model), "task.model", "the class Model", "a Model", "jr.linen"),
-    "model of no functions": Row(lambda: force(model=force(linear(), apply=3)), "task.model", "apply: 3", "functions", "jr."),
+    "model of no functions": Row(
+        lambda: force(model=force(linear(), apply=3)), "task.model", "apply: 3", "functions", "jr."
+    ),
     "loss called": Row(lambda: force(loss=3.0), "task.loss", "3.0", "a function", "Pass the function itself"),
     "loss class": Row(lambda: force(loss=dict), "task.loss", "the class dict", "a function", "Pass the function"),
     "optimizer not called": Row(
-        lambda: force(optimizer=optax.adam), "task.optimizer", "a function", "gradient transformation", "optax.adam(1e-3)"
+        lambda: force(optimizer=optax.adam),
+        "task.optimizer",
+        "a function",
+        "gradient transformation",
+        "optax.adam(1e-3)",
     ),
     "negative batch": Row(lambda: force(batch_size=-4), "task.batch_size", "-4", "1 or more", "number of examples"),
     "float batch": Row(lambda: force(batch_size=8.0), "task.batch_size", "8.0", "an int", "number of examples"),
@@ -140,7 +146,9 @@ ROWS: dict[str, Row] = {
     "one class": Row(lambda: force(target=Classes(1)), "task.target", "n=1", "2 or more", "jr.Binary()"),
     "no tokens": Row(lambda: force(target=Tokens(0)), "task.target", "vocabulary=0", "2 or more", "number"),
     "policy": Row(lambda: force(policy="fp17"), "task.policy", "fp17", "a Policy", "bfloat16"),
-    "loss scale": Row(lambda: force(loss_scale=128.0), "task.loss_scale", "128.0", "a LossScale", "jr.static_loss_scale"),
+    "loss scale": Row(
+        lambda: force(loss_scale=128.0), "task.loss_scale", "128.0", "a LossScale", "jr.static_loss_scale"
+    ),
     "loop dict": Row(lambda: force(loop={}), "task.loop", "a mapping", "a Loop", "jr.Loop("),
     "frozen string": Row(lambda: force(frozen="kernel"), "task.frozen", "'kernel'", "sequence", "with the comma"),
     "causal": Row(lambda: force(causal="yes"), "task.causal", "'yes'", "True or False", "bool"),
@@ -149,262 +157,457 @@ ROWS: dict[str, Row] = {
     # Data
     "no data": Row(lambda: force(train=None), "task.train", "None", "(inputs, targets)", "numbers"),
     "one array": Row(lambda: force(train=jnp.asarray(X)), "task.train", "Array", "(inputs, targets)", "arrays"),
-    "strings": Row(lambda: force(train=(X, Y.astype(str))), "task.train", "targets is <U", "arrays of numbers", "Encode"),
+    "strings": Row(
+        lambda: force(train=(X, Y.astype(str))), "task.train", "targets is <U", "arrays of numbers", "Encode"
+    ),
     "objects": Row(lambda: force(test=(X.astype(object), Y)), "task.test", "inputs is object", "numbers", "Encode"),
     "empty": Row(lambda: force(train=(X[:0], Y[:0])), "task.train", "no examples", "(inputs, targets)", "arrays"),
-    "sizes differ": Row(lambda: force(train=(X, Y[:9])), "task.train", "targets has 9", "one leading size", "one number"),
-    "one example": Row(lambda: force(train=(X[:1], Y[:1]), batch_size=1), "task.train", "1 example", "at least 2", "axis"),
+    "sizes differ": Row(
+        lambda: force(train=(X, Y[:9])), "task.train", "targets has 9", "one leading size", "one number"
+    ),
+    "one example": Row(
+        lambda: force(train=(X[:1], Y[:1]), batch_size=1), "task.train", "1 example", "at least 2", "axis"
+    ),
     "batch too large": Row(lambda: force(batch_size=64), "task.batch_size", "64 for 40", "at most 40", "batch_size=40"),
-    "item cannot be read": Row(lambda: force(train=Items(broken_item)), "task.train", "disc on fire", "can be read", "Decode"),
+    "item cannot be read": Row(
+        lambda: force(train=Items(broken_item)), "task.train", "disc on fire", "can be read", "Decode"
+    ),
     "ragged items": Row(
         lambda: force(train=Items(lambda i: (X[i][: 6 - (i > 20)], Y[i]))), "task.train", "differ", "all alike", "pad"
     ),
     "splits differ in dtype": Row(
-        lambda: force(test=(X.astype(np.float16), Y)), "task.test", "inputs was float32[6] and is float16[6]", "same", "same "
-                                                                                                                       "code"
+        lambda: force(test=(X.astype(np.float16), Y)),
+        "task.test",
+        "inputs was float32[6] and is float16[6]",
+        "same",
+        "same code",
     ),
     "splits differ in shape": Row(lambda: force(test=(X[:, :5], Y)), "task.test", "is float32[5]", "same", "same code"),
-    "splits differ in structure": Row(lambda: force(test=({"a": X}, Y)), "task.test", "inputs/a is new", "same", "same "
-                                                                                                                 "code"),
+    "splits differ in structure": Row(
+        lambda: force(test=({"a": X}, Y)), "task.test", "inputs/a is new", "same", "same code"
+    ),
     "NaN": Row(lambda: force(train=(with_first(X, np.nan), Y)), "task.train, inputs", "1 of 40", "finite", "Drop"),
-    "infinity in test": Row(lambda: force(test=(with_first(X, np.inf), Y)), "task.test, inputs", "example 0", "finite", "Drop"),
+    "infinity in test": Row(
+        lambda: force(test=(with_first(X, np.inf), Y)), "task.test, inputs", "example 0", "finite", "Drop"
+    ),
     "NaN in read items": Row(
-        lambda: force(train=Items(lambda i: (X[i] * np.float32(np.nan), Y[i]))), "task.train, inputs", "16 sampled", "finite", "Drop"
+        lambda: force(train=Items(lambda i: (X[i] * np.float32(np.nan), Y[i]))),
+        "task.train, inputs",
+        "16 sampled",
+        "finite",
+        "Drop",
     ),
     # prepare and augment
     "prepare raises": Row(lambda: force(prepare=lambda x, y: x / 0 + {}), "task.prepare", "Error", "pair", "It got"),
     "prepare on the host": Row(
-        lambda: force(prepare=lambda x, y: (np.asarray(x), y)), "task.prepare", "TracerArrayConversionError", "pair", "jax.numpy"
+        lambda: force(prepare=lambda x, y: (np.asarray(x), y)),
+        "task.prepare",
+        "TracerArrayConversionError",
+        "pair",
+        "jax.numpy",
     ),
-    "prepare forgets targets": Row(lambda: force(prepare=lambda x, y: x), "task.prepare", "float32[8, 6]", "pair", "return "
-                                                                                                                   "inputs"),
+    "prepare forgets targets": Row(
+        lambda: force(prepare=lambda x, y: x), "task.prepare", "float32[8, 6]", "pair", "return inputs"
+    ),
     "prepare drops examples": Row(
-        lambda: force(prepare=lambda x, y: (x[:4], y)), "task.prepare", "inputs: float32[4, 6]", "8 as the leading", "one "
-                                                                                                                     "entry"
+        lambda: force(prepare=lambda x, y: (x[:4], y)),
+        "task.prepare",
+        "inputs: float32[4, 6]",
+        "8 as the leading",
+        "one entry",
     ),
     "augment changes structure": Row(
-        lambda: force(augment=lambda k, x, y: ({"a": x}, y)), "task.augment", "inputs/a is new", "same form", "task.prepare"
+        lambda: force(augment=lambda k, x, y: ({"a": x}, y)),
+        "task.augment",
+        "inputs/a is new",
+        "same form",
+        "task.prepare",
     ),
     "augment doubles": Row(
-        lambda: force(augment=lambda k, x, y: (jnp.concatenate([x, x]), y)), "task.augment", "float32[16, 6]", "8 as "
-                                                                                                               "the", "one "
-                                                                                                                      "entry"
+        lambda: force(augment=lambda k, x, y: (jnp.concatenate([x, x]), y)),
+        "task.augment",
+        "float32[16, 6]",
+        "8 as the",
+        "one entry",
     ),
     "augment changes dtype": Row(
-        lambda: force(augment=lambda k, x, y: (x, y.astype(jnp.int16))), "task.augment", "int16[8]", "same form", "prepare", "warning"
+        lambda: force(augment=lambda k, x, y: (x, y.astype(jnp.int16))),
+        "task.augment",
+        "int16[8]",
+        "same form",
+        "prepare",
+        "warning",
     ),
     # Model
     "init raises": Row(
-        lambda: force(model=Model(lambda k, x: {}["kernel"], linear().apply)), "task.model.init", "KeyError: 'kernel'", "pair", "It "
-                                                                                                                                "got "
-                                                                                                                                "inputs"
+        lambda: force(model=Model(lambda k, x: {}["kernel"], linear().apply)),
+        "task.model.init",
+        "KeyError: 'kernel'",
+        "pair",
+        "It got inputs",
     ),
-    "inputs of another structure": Row(lambda: force(train=({"a": X}, Y), test=None), "task.model.apply, train=False", "Error", "pair", "a: "
-                                                                                                                                        "float32"),
+    "inputs of another structure": Row(
+        lambda: force(train=({"a": X}, Y), test=None), "task.model.apply, train=False", "Error", "pair", "a: float32"
+    ),
     "init gives params alone": Row(
-        lambda: force(model=Model(lambda k, x: jnp.zeros(3), linear().apply)), "task.model.init", "float32[3]", "pair", "params, "
-                                                                                                                        "{}"
+        lambda: force(model=Model(lambda k, x: jnp.zeros(3), linear().apply)),
+        "task.model.init",
+        "float32[3]",
+        "pair",
+        "params, {}",
     ),
     "integer params": Row(
-        lambda: force(model=Model(lambda k, x: ({"kernel": jnp.zeros((6, 3), int)}, {}), lambda p, s, x, **_: (x[:, :3], s))),
-        "task.model.init", "kernel: int32[6, 3]", "floating parameters", "in the state",
+        lambda: force(
+            model=Model(lambda k, x: ({"kernel": jnp.zeros((6, 3), int)}, {}), lambda p, s, x, **_: (x[:, :3], s))
+        ),
+        "task.model.init",
+        "kernel: int32[6, 3]",
+        "floating parameters",
+        "in the state",
     ),
     "no params": Row(
         lambda: force(model=Model(lambda k, x: ({}, {}), lambda p, s, x, **_: (x[:, :3], s))),
-        "task.model.init", "no parameters", "at least one", "in `params`",
+        "task.model.init",
+        "no parameters",
+        "at least one",
+        "in `params`",
     ),
     "apply gives outputs alone": Row(
         lambda: force(model=Model(linear().init, lambda p, s, x, *, train, key: x @ p["kernel"])),
-        "task.model.apply, train=True", "float32[8, 3]", "pair (outputs, state)", "Return `outputs, state`",
+        "task.model.apply, train=True",
+        "float32[8, 3]",
+        "pair (outputs, state)",
+        "Return `outputs, state`",
     ),
     "wrong features": Row(
-        lambda: force(model=linear(features=5)), "task.model.apply, train=True", "TypeError", "pair", "It got inputs "
-                                                                                                      "float32[8, 6]"
+        lambda: force(model=linear(features=5)),
+        "task.model.apply, train=True",
+        "TypeError",
+        "pair",
+        "It got inputs float32[8, 6]",
     ),
     "key needed in evaluation": Row(
-        lambda: force(model=Model(linear().init, no_key_at_evaluation)), "task.model.apply, train=False", "Error", "pair", "key=None"
+        lambda: force(model=Model(linear().init, no_key_at_evaluation)),
+        "task.model.apply, train=False",
+        "Error",
+        "pair",
+        "key=None",
     ),
     "state grows": Row(
-        lambda: force(model=counting(lambda s: {**s, "more": s["count"]})), "task.model.apply, train=True", "more is "
-                                                                                                            "new", "structure", "init"
+        lambda: force(model=counting(lambda s: {**s, "more": s["count"]})),
+        "task.model.apply, train=True",
+        "more is new",
+        "structure",
+        "init",
     ),
     "state changes dtype": Row(
         lambda: force(model=counting(lambda s: {"count": s["count"].astype(jnp.int32)})),
-        "task.model.apply, train=True", "count was float32[] and is int32[]", "dtypes", "init",
+        "task.model.apply, train=True",
+        "count was float32[] and is int32[]",
+        "dtypes",
+        "init",
     ),
     "state changes shape": Row(
-        lambda: force(model=counting(lambda s: {"count": s["count"][None]})), "task.model.apply, train=True", "is "
-                                                                                                              "float32[1]", "shapes", "init"
+        lambda: force(model=counting(lambda s: {"count": s["count"][None]})),
+        "task.model.apply, train=True",
+        "is float32[1]",
+        "shapes",
+        "init",
     ),
     "bytes choke the model": Row(
-        lambda: force(train=(X.astype(np.uint8), Y), test=None), "task.model.apply, train=True", "Error", "pair", "scale "
-                                                                                                                  "them "
-                                                                                                                  "first"
+        lambda: force(train=(X.astype(np.uint8), Y), test=None),
+        "task.model.apply, train=True",
+        "Error",
+        "pair",
+        "scale them first",
     ),
     "bytes reach the model": Row(
         lambda: force(
-            train=(X.astype(np.uint8), Y), test=None,
+            train=(X.astype(np.uint8), Y),
+            test=None,
             model=Model(linear().init, lambda p, s, x, **_: (x.astype(jnp.float32) @ p["kernel"], s)),
         ),
-        "task.prepare", "uint8[8, 6]", "floating inputs", "/ 255", "warning",
+        "task.prepare",
+        "uint8[8, 6]",
+        "floating inputs",
+        "/ 255",
+        "warning",
     ),
     "model of one batch size": Row(
         lambda: force(model=Model(linear().init, lambda p, s, x, **_: (x.reshape(8, 6) @ p["kernel"], s))),
-        "task.model.apply, train=True", "batch of 9", "any number", "Take the batch size", "warning",
+        "task.model.apply, train=True",
+        "batch of 9",
+        "any number",
+        "Take the batch size",
+        "warning",
     ),
     # Loss and metrics
     "scalar loss": Row(
-        lambda: force(loss=lambda o, t: cross_entropy(o, t).mean()), "task.loss", "float32[]", "float32[8]", "jr.per_example(loss)"
+        lambda: force(loss=lambda o, t: cross_entropy(o, t).mean()),
+        "task.loss",
+        "float32[]",
+        "float32[8]",
+        "jr.per_example(loss)",
     ),
-    "loss a position": Row(lambda: force(loss=lambda o, t: o**2), "task.loss", "float32[8, 3]", "float32[8]", "Take "
-                                                                                                              "the mean"),
-    "loss over the batch": Row(lambda: force(loss=lambda o, t: o.mean(axis=0)), "task.loss", "float32[3]", "float32[8]", "Reduce "
-                                                                                                                         "the "
-                                                                                                                         "axes"),
+    "loss a position": Row(
+        lambda: force(loss=lambda o, t: o**2), "task.loss", "float32[8, 3]", "float32[8]", "Take the mean"
+    ),
+    "loss over the batch": Row(
+        lambda: force(loss=lambda o, t: o.mean(axis=0)), "task.loss", "float32[3]", "float32[8]", "Reduce the axes"
+    ),
     "loss over a batch of the same length": Row(
-        lambda: force(loss=lambda o, t: o.mean(axis=0), batch_size=3), "task.loss", "float32[3] from a batch of 4", "any "
-                                                                                                                    "number", "reduce "
-                                                                                                                              "no"
+        lambda: force(loss=lambda o, t: o.mean(axis=0), batch_size=3),
+        "task.loss",
+        "float32[3] from a batch of 4",
+        "any number",
+        "reduce no",
     ),
     "column against row": Row(
         lambda: force(model=linear(1), loss=lambda o, t: (o - t.astype(jnp.float32)) ** 2, target=Unspecified()),
-        "task.loss", "float32[8, 8]", "float32[8]", "meets every other",
+        "task.loss",
+        "float32[8, 8]",
+        "float32[8]",
+        "meets every other",
     ),
     "loss of parts": Row(
-        lambda: force(loss=lambda o, t: {"a": cross_entropy(o, t)}), "task.loss", "{a: float32[8]}", "float32[8]", "sum "
-                                                                                                                   "of "
-                                                                                                                   "the "
-                                                                                                                   "parts"
+        lambda: force(loss=lambda o, t: {"a": cross_entropy(o, t)}),
+        "task.loss",
+        "{a: float32[8]}",
+        "float32[8]",
+        "sum of the parts",
     ),
-    "integer loss": Row(lambda: force(loss=lambda o, t: t), "task.loss", "int32[8]", "float32[8]", "astype(jnp.float32)"),
-    "loss raises": Row(lambda: force(loss=lambda o, t: o["x"]), "task.loss", "Error", "float32[8]", "outputs "
-                                                                                                    "float32[8, 3] "
-                                                                                                    "and targets "
-                                                                                                    "int32[8]"),
+    "integer loss": Row(
+        lambda: force(loss=lambda o, t: t), "task.loss", "int32[8]", "float32[8]", "astype(jnp.float32)"
+    ),
+    "loss raises": Row(
+        lambda: force(loss=lambda o, t: o["x"]),
+        "task.loss",
+        "Error",
+        "float32[8]",
+        "outputs float32[8, 3] and targets int32[8]",
+    ),
     "metric a scalar": Row(
-        lambda: force(metrics={"m": lambda o, t: o.mean()}), "task.metrics['m']", "float32[]", "float32[8]", "Drop "
-                                                                                                             "the mean"
+        lambda: force(metrics={"m": lambda o, t: o.mean()}),
+        "task.metrics['m']",
+        "float32[]",
+        "float32[8]",
+        "Drop the mean",
     ),
     # Target
-    "too few logits": Row(lambda: force(model=linear(2)), "task.target, outputs", "float32[8, 2]", "[8, 3]", "last "
-                                                                                                             "layer"),
-    "float labels": Row(lambda: force(train=(X, Y.astype(np.float32)), test=None), "task.target, targets", "float32[8]", "integer", "astype(jnp.int32)"),
+    "too few logits": Row(
+        lambda: force(model=linear(2)), "task.target, outputs", "float32[8, 2]", "[8, 3]", "last layer"
+    ),
+    "float labels": Row(
+        lambda: force(train=(X, Y.astype(np.float32)), test=None),
+        "task.target, targets",
+        "float32[8]",
+        "integer",
+        "astype(jnp.int32)",
+    ),
     "one-hot labels": Row(
         lambda: force(train=(X, np.eye(3, dtype=np.float32)[Y]), test=None, loss=optax.softmax_cross_entropy),
-        "task.target, targets", "float32[8, 3]", "integer", "one-hot inside",
+        "task.target, targets",
+        "float32[8, 3]",
+        "integer",
+        "one-hot inside",
     ),
     "labels as a column": Row(
         lambda: force(train=(X, Y[:, None]), test=None, loss=lambda o, t: cross_entropy(o, t[:, 0])),
-        "task.target, outputs", "float32[8, 3]", "[8, 1, 3]", "same axes",
+        "task.target, outputs",
+        "float32[8, 3]",
+        "[8, 1, 3]",
+        "same axes",
     ),
-    "label too large": Row(lambda: force(train=(X, with_first(Y, 3))), "task.train, targets", "1 of 40 out of range", "[0, "
-                                                                                                                      "3)", "correct"),
-    "label negative in test": Row(lambda: force(test=(X, with_first(Y, -1))), "task.test, targets", "from -1 to 2", "[0, "
-                                                                                                                    "3)", "JAX"),
-    "labels from one": Row(lambda: force(train=(X, Y + 1)), "task.train, targets", "from 1 to 3", "[0, 3)", "subtract 1"),
+    "label too large": Row(
+        lambda: force(train=(X, with_first(Y, 3))), "task.train, targets", "1 of 40 out of range", "[0, 3)", "correct"
+    ),
+    "label negative in test": Row(
+        lambda: force(test=(X, with_first(Y, -1))), "task.test, targets", "from -1 to 2", "[0, 3)", "JAX"
+    ),
+    "labels from one": Row(
+        lambda: force(train=(X, Y + 1)), "task.train, targets", "from 1 to 3", "[0, 3)", "subtract 1"
+    ),
     "label spoilt by prepare": Row(
         lambda: force(prepare=lambda x, y: (x, y + 1)), "task.train, targets", "from 1 to 3", "[0, 3)", "subtract 1"
     ),
     "label too large in items": Row(
-        lambda: force(train=Items(lambda i: (X[i], Y[i] + np.int32(7)))), "task.train, targets", "from 7 to 9", "[0, 3)", "JAX"
+        lambda: force(train=Items(lambda i: (X[i], Y[i] + np.int32(7)))),
+        "task.train, targets",
+        "from 7 to 9",
+        "[0, 3)",
+        "JAX",
     ),
     "binary labels of two": Row(
         lambda: force(
-            target=Binary(), model=linear(1), loss=lambda o, t: optax.sigmoid_binary_cross_entropy(o[:, 0], t.astype(jnp.float32))
+            target=Binary(),
+            model=linear(1),
+            loss=lambda o, t: optax.sigmoid_binary_cross_entropy(o[:, 0], t.astype(jnp.float32)),
         ),
-        "task.train, targets", "from 0 to 2", "0 or 1", "Map",
+        "task.train, targets",
+        "from 0 to 2",
+        "0 or 1",
+        "Map",
     ),
     "binary with two logits": Row(
         lambda: force(target=Binary(), model=linear(2), train=(X, Y % 2), test=None),
-        "task.target, outputs", "float32[8, 2]", "one logit", "jr.Classes(2)",
+        "task.target, outputs",
+        "float32[8, 2]",
+        "one logit",
+        "jr.Classes(2)",
     ),
     "multi-label of another number": Row(
         lambda: force(
             target=MultiLabel(4), train=(X, np.eye(3, dtype=np.float32)[Y]), test=None, loss=optax.softmax_cross_entropy
         ),
-        "task.target, targets", "float32[8, 3]", "[8, 4]", "change n",
+        "task.target, targets",
+        "float32[8, 3]",
+        "[8, 4]",
+        "change n",
     ),
     "values of another shape": Row(
         lambda: force(target=Values(), train=(X, X[:, 0]), test=None, loss=lambda o, t: o[:, 0] - t),
-        "task.target, outputs", "float32[8, 3]", "values like float32[8]", "last layer",
+        "task.target, outputs",
+        "float32[8, 3]",
+        "values like float32[8]",
+        "last layer",
     ),
     "integer values": Row(
         lambda: force(
             target=Values(), model=linear(1), test=None, loss=lambda o, t: o[:, 0] - t.astype(jnp.float32), metrics={}
         ),
-        "task.target, targets", "integers, int32[8]", "floating", "astype(jnp.float32)", "warning",
+        "task.target, targets",
+        "integers, int32[8]",
+        "floating",
+        "astype(jnp.float32)",
+        "warning",
     ),
     "no such head": Row(
-        lambda: force(target={"digit": Classes(3)}), "task.target['digit'], targets", "nothing there", "one array", "keys"
+        lambda: force(target={"digit": Classes(3)}),
+        "task.target['digit'], targets",
+        "nothing there",
+        "one array",
+        "keys",
     ),
     "padding not declared": Row(
         lambda: force(sequences(), train=(TOKENS, with_first(TOKENS, -1)), test=None),
-        "task.train, targets", "from -1 to 4", "[0, 5)", "jr.Tokens(5, pad=-1)",
+        "task.train, targets",
+        "from -1 to 4",
+        "[0, 5)",
+        "jr.Tokens(5, pad=-1)",
     ),
     # What trains
     "optimizer of other params": Row(
-        lambda: force(optimizer=masked({"weights": "a"})), "task.optimizer.init", "Error", "for these parameters", "multi_transform"
+        lambda: force(optimizer=masked({"weights": "a"})),
+        "task.optimizer.init",
+        "Error",
+        "for these parameters",
+        "multi_transform",
     ),
     "optimizer that wants more": Row(
-        lambda: force(optimizer=optax.polyak_sgd()), "task.optimizer.update", "value", "(gradients, state, params)", "nothing "
-                                                                                                                     "else"
+        lambda: force(optimizer=optax.polyak_sgd()),
+        "task.optimizer.update",
+        "value",
+        "(gradients, state, params)",
+        "nothing else",
     ),
     "updates of another shape": Row(
         lambda: force(optimizer=optax.stateless(lambda g, p: jax.tree.map(lambda a: a.sum(), g))),
-        "task.optimizer.update", "kernel was float32[6, 3] and is float32[]", "shapes of the parameters", "set_to_zero",
+        "task.optimizer.update",
+        "kernel was float32[6, 3] and is float32[]",
+        "shapes of the parameters",
+        "set_to_zero",
     ),
     "optimizer state grows": Row(
         lambda: force(optimizer=optax.GradientTransformation(lambda p: (), lambda g, s, p=None: (g, (jnp.zeros(2),)))),
-        "task.optimizer.update", "is new", "structure", "init",
+        "task.optimizer.update",
+        "is new",
+        "structure",
+        "init",
     ),
-    "frozen fits nothing": Row(lambda: force(frozen=("backbone/*",)), "task.frozen", "'backbone/*'", "at least one", "bias, "
-                                                                                                                     "kernel"),
+    "frozen fits nothing": Row(
+        lambda: force(frozen=("backbone/*",)), "task.frozen", "'backbone/*'", "at least one", "bias, kernel"
+    ),
     "capacity of other outputs": Row(
-        lambda: force(capacities=(linear(), linear(4))), "task.capacities[1]", "is float32[8, 4]", "float32[8, 3]", "width"
+        lambda: force(capacities=(linear(), linear(4))),
+        "task.capacities[1]",
+        "is float32[8, 4]",
+        "float32[8, 3]",
+        "width",
     ),
     "loop without state": Row(
-        lambda: force(loop=own_loop(step=lambda s, x, y, k: s)), "task.loop.step", "a dict of 1", "pair (state, "
-                                                                                                  "metrics)", "Return"
+        lambda: force(loop=own_loop(step=lambda s, x, y, k: s)),
+        "task.loop.step",
+        "a dict of 1",
+        "pair (state, metrics)",
+        "Return",
     ),
     "loop changes its state": Row(
-        lambda: force(loop=own_loop(step=lambda s, x, y, k: ({**s, "n": x}, {}))), "task.loop.step", "n is new", "structure", "init"
+        lambda: force(loop=own_loop(step=lambda s, x, y, k: ({**s, "n": x}, {}))),
+        "task.loop.step",
+        "n is new",
+        "structure",
+        "init",
     ),
     "loop with other params": Row(
         lambda: force(loop=own_loop(variables=lambda s: ({"w": s["params"]["kernel"]}, {}))),
-        "task.loop.variables", "params/kernel is gone", "task.model.apply", "same network",
+        "task.loop.variables",
+        "params/kernel is gone",
+        "task.model.apply",
+        "same network",
     ),
     "loop gives params alone": Row(
-        lambda: force(loop=own_loop(variables=lambda s: s["params"]["bias"])), "task.loop.variables", "float32[3]", "a "
-                                                                                                                    "pair", "Return"
+        lambda: force(loop=own_loop(variables=lambda s: s["params"]["bias"])),
+        "task.loop.variables",
+        "float32[3]",
+        "a pair",
+        "Return",
     ),
     "loop step of other arguments": Row(
         lambda: force(loop=own_loop(step=lambda s, batch: (s, {}))), "task.loop.step", "TypeError", "pair", "It got"
     ),
     "loop metrics not scalars": Row(
-        lambda: force(loop=own_loop(step=lambda s, x, y, k: (s, {"loss": x}))), "task.loop.step", "loss: float32[8, 6]", "scalars", "Reduce"
+        lambda: force(loop=own_loop(step=lambda s, x, y, k: (s, {"loss": x}))),
+        "task.loop.step",
+        "loss: float32[8, 6]",
+        "scalars",
+        "Reduce",
     ),
     "loop gives no batch": Row(
-        lambda: force(loop=own_loop(batches=lambda epoch: iter(()))), "task.loop.batches(0)", "None as the first", "pairs", "a "
-                                                                                                                            "new "
-                                                                                                                            "iterable"
+        lambda: force(loop=own_loop(batches=lambda epoch: iter(()))),
+        "task.loop.batches(0)",
+        "None as the first",
+        "pairs",
+        "a new iterable",
     ),
     "loop gives inputs alone": Row(
-        lambda: force(loop=own_loop(batches=lambda epoch: [X])), "task.loop.batches(0)", "an array float32[40, 6]", "pairs", "my_loader"
+        lambda: force(loop=own_loop(batches=lambda epoch: [X])),
+        "task.loop.batches(0)",
+        "an array float32[40, 6]",
+        "pairs",
+        "my_loader",
     ),
     "loop gives parts of different size": Row(
-        lambda: force(loop=own_loop(batches=lambda epoch: [(X, Y[:9])])), "task.loop.batches(0)", "[40, 6]", "one "
-                                                                                                             "leading "
-                                                                                                             "size", "my_loader"
+        lambda: force(loop=own_loop(batches=lambda epoch: [(X, Y[:9])])),
+        "task.loop.batches(0)",
+        "[40, 6]",
+        "one leading size",
+        "my_loader",
     ),
     "loop batches of no arguments": Row(
-        lambda: force(loop=own_loop(batches=lambda: [(X, Y)])), "task.loop.batches(0)", "TypeError", "iterable", "lambda "
-                                                                                                                 "epoch"
+        lambda: force(loop=own_loop(batches=lambda: [(X, Y)])),
+        "task.loop.batches(0)",
+        "TypeError",
+        "iterable",
+        "lambda epoch",
     ),
     "loop predicts something else": Row(
-        lambda: force(loop=own_loop(predict=lambda s, x: x)), "task.loop.predict", "float32[8, 6]", "float32[8, 3]", "same "
-                                                                                                                     "network"
+        lambda: force(loop=own_loop(predict=lambda s, x: x)),
+        "task.loop.predict",
+        "float32[8, 6]",
+        "float32[8, 3]",
+        "same network",
     ),
-}  # fmt: skip
+}
 
 TOKENS = RNG.integers(0, 5, size=(40, 7)).astype(np.int32)
 
@@ -535,8 +738,14 @@ def test_everything_is_told_at_once() -> None:
         validate(task)
     where = {problem.where for problem in caught.value.problems}
     assert where == {
-        "task.loss", "task.batch_size", "task.human", "task.train, inputs", "task.train, targets", "task.frozen", "task.optimizer.init",
-    }  # fmt: skip
+        "task.loss",
+        "task.batch_size",
+        "task.human",
+        "task.train, inputs",
+        "task.train, targets",
+        "task.frozen",
+        "task.optimizer.init",
+    }
     assert "task 'base' cannot work: 7 problems" in str(caught.value)
     assert isinstance(caught.value, ValueError)
 
