@@ -7,20 +7,28 @@ import numpy as np
 from jaxtyping import Float, Int
 
 BINS = 64
+"""Bins of a lookup, for numbers of more different values."""
+TARGET_BINS = 20
+"""Bins of a real target, for the share of a number's variance that lies between them."""
+ROUNDING = 1e-9
+"""Variance of a column, as a share of its mean square, below which it is constant but for rounding."""
+PIECE = 4096
+"""Columns that are measured at a time."""
 LARGEST = np.float32(1e15)
-"""Beyond this a square is no float32."""
+"""Beyond this a square, summed over examples, is no float32."""
 LOOKED_UP = 256
 """Numbers whose lookup is made: those that vary most between the labels and least within."""
 
 
-class Lone(NamedTuple):
+class SingleFeatures(NamedTuple):
     """The numbers of an input that tell most, best first.
 
     Attributes:
-        places: their columns among all the numbers of an example, in the order of `flat`.
-        errors: for labels the balanced error of a lookup, for values the share of the variance that a curve leaves unexplained; both
-            on examples that it was not made from.
-        one_label: for labels, the least balanced error of telling one label from all others, and which label that is, `[places, 2]`.
+        places: their columns among all the numbers of an example, in the order of `flattened`.
+        errors: for labels the balanced error of a lookup, for values the share of the variance that a curve leaves
+            unexplained; both on examples that it was not made from.
+        one_label: for labels, the least balanced error of telling one label from all others, and which label that is,
+            `[places, 2]`.
         between: share of the variance of each of these numbers that is between the labels.
         levels: how many different values each of them has.
         map: the same share for all the numbers of an example.
@@ -34,7 +42,7 @@ class Lone(NamedTuple):
     map: Float[np.ndarray, "d"]
 
 
-def flat(inputs: Mapping[str, np.ndarray]) -> Float[np.ndarray, "n d"]:
+def flattened(inputs: Mapping[str, np.ndarray]) -> Float[np.ndarray, "n d"]:
     """All the numbers of each example side by side, leaf by leaf."""
     rows = [leaf.reshape(len(leaf), -1).astype(np.float32) for leaf in inputs.values()]
     joined = np.nan_to_num(np.concatenate(rows, axis=1), nan=0.0, posinf=0.0, neginf=0.0)
@@ -42,7 +50,7 @@ def flat(inputs: Mapping[str, np.ndarray]) -> Float[np.ndarray, "n d"]:
 
 
 def place_name(inputs: Mapping[str, np.ndarray], column: int) -> str:
-    """What a column of `flat` is called: the leaf and the index in it."""
+    """What a column of `flattened` is called: the leaf and the index in it."""
     for path, leaf in inputs.items():
         size = int(np.prod(leaf.shape[1:]))
         if column < size:
@@ -52,15 +60,17 @@ def place_name(inputs: Mapping[str, np.ndarray], column: int) -> str:
     raise IndexError(f"there is no number {column} in an example")
 
 
-def lone_features(rows: Float[np.ndarray, "n d"], values: np.ndarray, *, classes: bool) -> Lone:
+def measure_single_features(rows: Float[np.ndarray, "n d"], values: np.ndarray, *, classes: bool) -> SingleFeatures:
     """Measure every number alone against labels `[n]` or one column of values `[n]`."""
-    labels = np.unique(values, return_inverse=True)[1].reshape(-1) if classes else _quantiles(values, values, 20)
-    between = _between(rows, labels)
+    labels = (
+        np.unique(values, return_inverse=True)[1].reshape(-1) if classes else _quantiles(values, values, TARGET_BINS)
+    )
+    between = _share_between(rows, labels)
     places = np.argsort(-between, kind="stable")[:LOOKED_UP]
-    measured = [_alone(rows[:, place], labels if classes else values, classes=classes) for place in places]
+    measured = [_errors_alone(rows[:, place], labels if classes else values, classes=classes) for place in places]
     errors = np.array([error for error, _ in measured])
     order = np.argsort(errors, kind="stable")
-    return Lone(
+    return SingleFeatures(
         places=places[order],
         errors=errors[order],
         one_label=np.array([one for _, one in measured]).reshape(-1, 2)[order],
@@ -70,25 +80,27 @@ def lone_features(rows: Float[np.ndarray, "n d"], values: np.ndarray, *, classes
     )
 
 
-def _between(rows: Float[np.ndarray, "n d"], labels: Int[np.ndarray, "n"]) -> Float[np.ndarray, "d"]:
+def _share_between(rows: Float[np.ndarray, "n d"], labels: Int[np.ndarray, "n"]) -> Float[np.ndarray, "d"]:
     """Share of each column's variance that is between the labels: 1 where a number is a function of the label."""
     counts = np.bincount(labels).astype(np.float64)
     member = (labels[None, :] == np.arange(len(counts))[:, None]).astype(np.float32)
     found = np.zeros(rows.shape[1])
-    for start in range(0, rows.shape[1], 4096):
-        part = rows[:, start : start + 4096]
-        rounding = 1e-9 * np.square(part).sum(axis=0, dtype=np.float64)
+    for start in range(0, rows.shape[1], PIECE):
+        part = rows[:, start : start + PIECE]
+        rounding = ROUNDING * np.square(part).sum(axis=0, dtype=np.float64)
         part = part - part.mean(axis=0)
         total = np.square(part).sum(axis=0, dtype=np.float64)
         sums = (member @ part).astype(np.float64)
-        found[start : start + 4096] = np.where(
+        found[start : start + PIECE] = np.where(
             total > rounding, (np.square(sums) / counts[:, None]).sum(axis=0) / np.maximum(total, 1e-30), 0.0
         )
     return np.clip(found, 0.0, 1.0)
 
 
 def _quantiles(values: np.ndarray, of: np.ndarray, bins: int) -> Int[np.ndarray, "n"]:
-    """The bin of each value: one for each different value where there are few, else bins of equally many; gaps stay gaps."""
+    """The bin of each value: one for each different value where there are few, else bins of equally many; gaps stay
+    gaps.
+    """
     levels = np.unique(of)
     if len(levels) > bins:
         levels = np.unique(np.quantile(of, np.linspace(0, 1, bins + 1))[:-1])
@@ -96,8 +108,10 @@ def _quantiles(values: np.ndarray, of: np.ndarray, bins: int) -> Int[np.ndarray,
     return np.searchsorted(middles, values, side="right")
 
 
-def _alone(column: np.ndarray, target: np.ndarray, *, classes: bool) -> tuple[float, tuple[float, float]]:
-    """Error of one number alone on the odd examples, by what the even ones say (and the other way round), and of one label against all."""
+def _errors_alone(column: np.ndarray, target: np.ndarray, *, classes: bool) -> tuple[float, tuple[float, float]]:
+    """Error of one number alone on the odd examples, by what the even ones say (and the other way round), and of one
+    label against all.
+    """
     if not classes:
         return float(np.mean([_curve(column, target, side) for side in (0, 1)])), (1.0, -1.0)
     wrong = [_lookup(column, target, side) for side in (0, 1)]
@@ -107,7 +121,9 @@ def _alone(column: np.ndarray, target: np.ndarray, *, classes: bool) -> tuple[fl
 
 
 def _lookup(column: np.ndarray, labels: np.ndarray, side: int) -> tuple[float, np.ndarray]:
-    """Balanced error of naming the likeliest label of each bin, or the label with the nearest mean, and of telling each label from the rest."""
+    """Balanced error of naming the likeliest label of each bin, or the label with the nearest mean, and of telling each
+    label from the rest.
+    """
     made, judged = slice(side, None, 2), slice(1 - side, None, 2)
     bins = _quantiles(column, column[made], BINS)
     counts = np.zeros((bins.max() + 1, labels.max() + 1))
