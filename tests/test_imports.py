@@ -31,11 +31,12 @@ ARROWS: dict[str, set[str]] = {
     "checks": {"probes", "setup", "task", "targets", "data", "trees", "precision", "training", "report", "diagnosis"},
     "recipe": {"checks", "setup", "task", "validate", "report", "compiles"},
     "testing": {"checks", "recipe", "setup", "task", "validate", "report", "diagnosis"},
-    "demo": {"adapters", "models", "task", "targets", "data"},
+    "catalogue": {"adapters", "models", "task", "targets", "data", "precision"},
+    "demo": {"adapters", "models", "task", "targets", "data", "catalogue"},
     "cli": {"recipe", "checks", "diagnosis", "demo", "training", "data", "task", "report", "compiles"},
     "__main__": {"cli", "recipe", "demo", "data", "task", "report", "validate"},
 }
-PUBLIC = set(ARROWS) - {"__main__", "cli", "demo"}
+PUBLIC = set(ARROWS) - {"__main__", "cli", "demo", "catalogue"}
 HEAVY = (
     "tensorflow",
     "torch",
@@ -46,6 +47,7 @@ HEAVY = (
     "grain",
     "tensorboardX",
     "cleanlab",
+    "jaxrecipe.catalogue",
 )
 
 

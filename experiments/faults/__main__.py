@@ -1,4 +1,5 @@
-"""The public fault benchmark: which silent faults the recipe finds, whether its hint names the cause, and what it says of healthy set-ups.
+"""The public fault benchmark: which silent faults the recipe finds, whether it names
+the right cause, and what it says of healthy set-ups.
 
     python -m experiments.faults            everything, resumed where it was; writes experiments/results/faults.{md,json}
     python -m experiments.faults --smoke    six faults and three controls
@@ -19,12 +20,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from experiments.faults.cache import ROOT, Cache, default_label, facts
 from experiments.faults.case import OWN, Case, Outcome
-from experiments.faults.catalogue import FAULTS
-from experiments.faults.controls import CONTROLS, SEEDS
 from experiments.faults.peers import PEERS, expressed
 from experiments.faults.pool import run_all
 from experiments.faults.score import Scores, verdict
 from experiments.faults.table import markdown, to_data
+from jaxrecipe.catalogue.controls import CONTROLS, SEEDS
+from jaxrecipe.catalogue.table import FAULTS
 
 RESULTS = ROOT / "experiments" / "results"
 SMOKE = (

@@ -22,11 +22,13 @@ PACKAGES = (
     "neural_net_checklist",
     "syndset",
 )
+FORMAT = 2
+"""Of what is kept; 1 was before causes had codes."""
 
 
 def default_label() -> str:
-    """Names the versions that results depend on; results of another label are not mixed in."""
-    return f"jaxrecipe-{version('jaxrecipe')}-jax-{version('jax')}"
+    """Names the versions and the format that results depend on; results of another label are not mixed in."""
+    return f"jaxrecipe-{version('jaxrecipe')}-jax-{version('jax')}-format-{FORMAT}"
 
 
 def facts() -> dict[str, str]:
@@ -68,14 +70,14 @@ class Cache:
     """The finished cases of one label."""
 
     def __init__(self, directory: Path, label: str) -> None:
-        """Read what is there; a last line that was cut off is left out."""
+        """Read what is there; a last line that was cut off, or is of another format, is left out."""
         self.path = directory / f"{label}.jsonl"
         self.outcomes: dict[Case, Outcome] = {}
         if self.path.exists():
             for line in self.path.read_text(encoding="utf-8").splitlines():
                 try:
                     outcome = from_json(json.loads(line))
-                except (json.JSONDecodeError, KeyError):
+                except (json.JSONDecodeError, KeyError, TypeError):
                     continue
                 self.outcomes[outcome.case] = outcome
 

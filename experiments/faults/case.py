@@ -27,12 +27,24 @@ class Case:
 
 @dataclass(frozen=True)
 class Check:
-    """What one check of a tool said."""
+    """What one check of a tool said.
+
+    Attributes:
+        name: of the check.
+        status: how it ended.
+        headline: its first sentence.
+        hint: what to do about it.
+        codes: what it found, the worst first.
+        causes: for each of these, the codes of what may have caused it, the likeliest first.
+        seconds: wall time.
+    """
 
     name: str
     status: str
-    finding: str = ""
+    headline: str = ""
     hint: str = ""
+    codes: tuple[str, ...] = ()
+    causes: tuple[tuple[str, ...], ...] = ()
     seconds: float = 0.0
 
 
@@ -43,6 +55,7 @@ class Outcome:
     Attributes:
         case: which.
         checks: of the tool, in the order in which they ran.
+        causes: codes of what may be behind everything that was found, the likeliest first; peers have none.
         seconds: wall time, compiling included.
         stopped: why there is no whole answer ("took more than 240 s", an error), or nothing.
         facts: versions, commit and device that it was measured with.
@@ -50,6 +63,7 @@ class Outcome:
 
     case: Case
     checks: tuple[Check, ...] = ()
+    causes: tuple[str, ...] = ()
     seconds: float = 0.0
     stopped: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
@@ -71,6 +85,7 @@ def to_json(outcome: Outcome) -> dict[str, Any]:
         "seconds": round(outcome.seconds, 2),
         "stopped": outcome.stopped,
         "facts": dict(outcome.facts),
+        "causes": list(outcome.causes),
         "checks": [{**vars(check), "seconds": round(check.seconds, 2)} for check in outcome.checks],
     }
 
@@ -79,45 +94,61 @@ def from_json(data: Mapping[str, Any]) -> Outcome:
     """The outcome that `to_json` wrote."""
     return Outcome(
         case=Case(data["tool"], data["kind"], data["name"], data["seed"]),
-        checks=tuple(Check(**check) for check in data["checks"]),
+        checks=tuple(_check_from_json(check) for check in data["checks"]),
+        causes=tuple(data["causes"]),
         seconds=data["seconds"],
         stopped=data["stopped"],
         facts=data["facts"],
     )
 
 
+def _check_from_json(data: Mapping[str, Any]) -> Check:
+    return Check(**{**data, "codes": tuple(data["codes"]), "causes": tuple(map(tuple, data["causes"]))})
+
+
 def run_case(case: Case) -> Outcome:
     """Run a case in this process. Whatever goes wrong is in the outcome."""
     began = time.perf_counter()
     try:
-        checks = _own(case) if case.tool == OWN else _peer(case)
+        checks, causes = run_recipe(case) if case.tool == OWN else (run_peer_checks(case), ())
     except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
-        told = f"{type(error).__name__}: {str(error)[:400]} ({last.name}, line {last.lineno})"
-        return Outcome(case, seconds=time.perf_counter() - began, stopped=told)
-    return Outcome(case, tuple(checks), time.perf_counter() - began)
+        reason = f"{type(error).__name__}: {str(error)[:400]} ({last.name}, line {last.lineno})"
+        return Outcome(case, seconds=time.perf_counter() - began, stopped=reason)
+    return Outcome(case, tuple(checks), tuple(causes), time.perf_counter() - began)
 
 
-def _own(case: Case) -> list[Check]:
-    """The whole recipe on a case; a task that is refused counts as a failure of "validate"."""
+def run_recipe(case: Case) -> tuple[list[Check], list[str]]:
+    """The whole recipe on a case, and its ranked causes; a task that is refused counts as a failure of "validate"."""
     import jaxrecipe as jr
-    from experiments.faults.catalogue import FAULTS
-    from experiments.faults.controls import CONTROLS
+    from jaxrecipe.catalogue.controls import CONTROLS
+    from jaxrecipe.catalogue.table import FAULTS
 
-    made = {fault.name: fault.make for fault in FAULTS} | {control.name: control.make for control in CONTROLS}
-    task = made[case.name](case.seed)
+    makers = {one.name: one.make for one in (*FAULTS, *CONTROLS)}
+    task = makers[case.name](case.seed)
     try:
         report = jr.check(task, seed=case.seed)
     except jr.InvalidTaskError as refused:
-        return [Check("validate", "FAIL", f"The task is refused: {refused}")]
-    return [
-        Check(result.name, str(result.status), result.headline, result.hint, result.seconds)
-        for result in report.results
-    ]
+        return [Check("validate", "FAIL", f"The task is refused: {refused}")], []
+    return [check_of(result) for result in report.results], [cause.code for cause in report.causes]
 
 
-def _peer(case: Case) -> list[Check]:
+def check_of(result: Any) -> Check:
+    """What is kept of a check's result."""
+    return Check(
+        name=result.name,
+        status=str(result.status),
+        headline=result.headline,
+        hint=result.hint,
+        codes=result.codes,
+        causes=tuple(tuple(cause.code for cause in finding.causes) for finding in result.findings),
+        seconds=result.seconds,
+    )
+
+
+def run_peer_checks(case: Case) -> list[Check]:
     """Another tool on its own version of a case."""
     from experiments.faults.peers import run_peer
 
-    return [Check(*found) for found in run_peer(case.tool, case.name, case.seed)]
+    answers = run_peer(case.tool, case.name, case.seed)
+    return [Check(name, status, headline, seconds=seconds) for name, status, headline, seconds in answers]

@@ -12,8 +12,8 @@ from typing import Any
 import jax
 
 import jaxrecipe as jr
-from experiments.faults.controls import CONTROLS, SEEDS, Control
 from jaxrecipe import make_setup
+from jaxrecipe.catalogue.controls import CONTROLS, SEEDS, Control
 
 
 def reached(control: Control, seed: int) -> float:
@@ -41,9 +41,9 @@ def main() -> None:
         values = [reached(control, seed) for seed in options.seeds]
         healthy = all(map(control.reached, values))
         missed += not healthy
-        told = ", ".join(f"{value:.4g}" for value in values)
+        values_text = ", ".join(f"{value:.4g}" for value in values)
         print(
-            f"{'well' if healthy else 'MISSED'}  {control.name}: {control.metric} {told} (mark {control.bound:g})",
+            f"{'well' if healthy else 'MISSED'}  {control.name}: {control.metric} {values_text} (mark {control.bound:g})",
             flush=True,
         )
     sys.exit(bool(missed))

@@ -1,34 +1,45 @@
-"""What the outcomes amount to: found or not, by what, whether the hint names the cause; alarms on controls; with intervals."""
+"""What the outcomes amount to: found or not, by what, whether the right cause is named first; alarms on controls; with intervals."""
 
 from collections.abc import Sequence
 from functools import cached_property
 
-from experiments.faults.case import OWN, Check, Outcome
-from experiments.faults.catalogue import FAULTS, Fault
+from experiments.faults.case import OWN, Outcome
 from jaxrecipe import wilson
+from jaxrecipe.catalogue.fault import Fault
+from jaxrecipe.catalogue.table import FAULTS
 
 BY_NAME: dict[str, Fault] = {fault.name: fault for fault in FAULTS}
+FEW = 3
+"""Causes that a reader is expected to try."""
 
 
-def told(check: Check) -> str:
-    """Everything that a check says."""
-    return f"{check.finding} {check.hint}"
+def rank_of_right_cause(outcome: Outcome) -> int | None:
+    """At which place, from 1, the causes of a fault that was found hold an accepted one; None where they hold none."""
+    accepted = BY_NAME[outcome.case.name].causes
+    ranks = [rank for rank, code in enumerate(outcome.causes, start=1) if code in accepted]
+    return min(ranks, default=None) if outcome.failed else None
 
 
-def right_hint(outcome: Outcome, *, first: bool = False) -> bool:
-    """Whether a check that fails (the first one, if asked) names the cause."""
-    fault, failed = BY_NAME[outcome.case.name], outcome.failed
-    return any(fault.named_in(told(check)) for check in (failed[:1] if first else failed))
+def right_within(outcome: Outcome, most: int) -> bool:
+    """Whether an accepted cause stands among the first few."""
+    rank = rank_of_right_cause(outcome)
+    return rank is not None and rank <= most
+
+
+def right_in_first_check(outcome: Outcome) -> bool:
+    """Whether the first cause of the first finding of the first check that fails is an accepted one."""
+    first = [code for check in outcome.failed[:1] for causes in check.causes[:1] for code in causes[:1]]
+    return bool(set(first) & set(BY_NAME[outcome.case.name].causes))
 
 
 def verdict(outcome: Outcome) -> str:
     """One line about an outcome."""
     words = [f"{outcome.case.key:60} {outcome.seconds:6.1f} s "]
     if outcome.case.kind == "fault":
-        words.append(("found" if outcome.failed else "MISSED") + (" and named" if right_hint(outcome) else ""))
+        words.append(f"found, right cause {placed(outcome)}" if outcome.failed else "MISSED")
     else:
         words.append("ALARM" if alarmed(outcome) else "quiet")
-    for status in ("FAIL", "CRASHED", "WARN"):
+    for status in ("FAIL", "CRASHED", "TIMEOUT", "WARN"):
         if names := [check.name for check in outcome.of_status(status)]:
             words.append(f"{status}: {', '.join(names)}")
     if outcome.stopped:
@@ -36,9 +47,15 @@ def verdict(outcome: Outcome) -> str:
     return "  ".join(words)
 
 
+def placed(outcome: Outcome) -> str:
+    """Where the right cause stands, in words."""
+    rank = rank_of_right_cause(outcome)
+    return "not named" if rank is None else "first" if rank == 1 else f"at place {rank}"
+
+
 def alarmed(outcome: Outcome) -> bool:
     """Whether a control got a failure, a crash, or no answer."""
-    return bool(outcome.of_status("FAIL", "CRASHED") or outcome.stopped)
+    return bool(outcome.of_status("FAIL", "CRASHED", "TIMEOUT") or outcome.stopped)
 
 
 class Share:
@@ -93,20 +110,30 @@ class Scores:
         """Faults that a check fails on."""
         return Share(sum(bool(outcome.failed) for outcome in self.faults), len(self.faults))
 
-    @property
-    def named(self) -> Share:
-        """Faults whose cause some failing check names."""
-        return Share(sum(right_hint(outcome) for outcome in self.faults), len(self.faults))
+    @cached_property
+    def top_1(self) -> Share:
+        """Faults that are found and whose first cause is right."""
+        return Share(sum(right_within(outcome, 1) for outcome in self.faults), len(self.faults))
+
+    @cached_property
+    def top_3(self) -> Share:
+        """Faults that are found and whose first three causes hold a right one."""
+        return Share(sum(right_within(outcome, FEW) for outcome in self.faults), len(self.faults))
 
     @property
-    def named_if_found(self) -> Share:
-        """The same among the faults that were found."""
-        return Share(self.named.part, self.found.part)
+    def top_1_if_found(self) -> Share:
+        """The right cause first, among the faults that were found."""
+        return Share(self.top_1.part, self.found.part)
 
     @property
-    def named_first(self) -> Share:
-        """Faults whose cause the first failing check names."""
-        return Share(sum(right_hint(outcome, first=True) for outcome in self.faults), len(self.faults))
+    def top_3_if_found(self) -> Share:
+        """A right cause among the first three, among the faults that were found."""
+        return Share(self.top_3.part, self.found.part)
+
+    @property
+    def first_check(self) -> Share:
+        """Faults whose right cause already stands first in the first failing check."""
+        return Share(sum(map(right_in_first_check, self.faults)), len(self.faults))
 
     @property
     def warned_only(self) -> Share:
@@ -116,7 +143,7 @@ class Scores:
 
     @property
     def alarms(self) -> Share:
-        """Controls (a seed each) with a failure or crash."""
+        """Controls (a seed each) with a failure, a crash or no answer."""
         return Share(sum(map(alarmed, self.controls)), len(self.controls))
 
     @property
@@ -150,7 +177,9 @@ class Scores:
         return "\n".join(
             [
                 f"found           {self.found}",
-                f"right hint      {self.named}; in the first failing check {self.named_first}",
+                f"top-1           {self.top_1}",
+                f"top-3           {self.top_3}",
+                f"by check top-1  {self.first_check}",
                 f"warned only     {self.warned_only}",
                 f"false alarms    {self.alarms}",
                 f"only warnings   {self.warnings} of the controls",

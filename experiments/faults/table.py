@@ -4,14 +4,28 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from experiments.faults.case import OWN, Outcome
-from experiments.faults.catalogue import FAULTS
-from experiments.faults.catalogue.fault import CATEGORIES
-from experiments.faults.controls import CONTROLS, SEEDS
 from experiments.faults.peers import PEERS
-from experiments.faults.score import BY_NAME, Scores, Share, alarmed, right_hint, told
+from experiments.faults.score import (
+    BY_NAME,
+    FEW,
+    Scores,
+    Share,
+    alarmed,
+    placed,
+    rank_of_right_cause,
+    right_in_first_check,
+    right_within,
+)
+from jaxrecipe.catalogue.controls import CONTROLS, SEEDS
+from jaxrecipe.catalogue.fault import CATEGORIES
+from jaxrecipe.catalogue.table import FAULTS
 
+LOUD = ("FAIL", "WARN", "CRASHED", "TIMEOUT")
+"""How a check ends that has something to say."""
+SHOWN = 5
+"""Causes that the table shows."""
 LONGEST = 140
-"""Characters of a hint that the table shows."""
+"""Characters of a headline that the table shows."""
 
 
 def markdown(scores: Scores) -> str:
@@ -52,45 +66,44 @@ def _totals(scores: Scores) -> str:
     body = [
         ("recall: faults with a FAIL", scores.found),
         ("of the 64 numbers, at least one variant found", f"{numbers['found']} of {numbers['there']}"),
-        ("right hint: a FAIL names the cause", scores.named),
-        ("… among the faults found", scores.named_if_found),
-        ("… already in the first check that fails", scores.named_first),
+        ("top-1: found, and the right cause is the report's first", scores.top_1),
+        ("… among the faults found", scores.top_1_if_found),
+        ("top-3: found, and a right cause is among the report's first three", scores.top_3),
+        ("… among the faults found", scores.top_3_if_found),
+        ("by check, top-1: the right cause is the first of the first check that fails", scores.first_check),
         ("a WARN and no FAIL (counts as not found)", scores.warned_only),
         ("false alarms: a FAIL, a crash or no answer on a control", scores.alarms),
         ("controls with a WARN and nothing worse", scores.warnings),
         ("seconds a case: median, most", f"{seconds[len(seconds) // 2]:.1f}, {seconds[-1]:.1f}"),
     ]
-    note = f"{len(scores.faults)} faults of {numbers['there']} numbers; {len({o.case.name for o in scores.controls})} controls in up to {len(SEEDS)} seeds, {len(scores.controls)} runs. "
-    return f"## Totals\n\n{note}Shares with Wilson's 95 % interval.\n\n" + rows(("", ""), body)
+    kinds = len({outcome.case.name for outcome in scores.controls})
+    note = (
+        f"{len(scores.faults)} faults of {numbers['there']} numbers; {kinds} controls in up to {len(SEEDS)} seeds, "
+        f"{len(scores.controls)} runs. Shares with Wilson's 95 % interval."
+    )
+    return f"## Totals\n\n{note}\n\n" + rows(("", ""), body)
 
 
 def _missed(scores: Scores) -> str:
-    """Faults that were not found, or whose hint does not name the cause, with what was said."""
-    odd = [o for o in scores.faults if not o.failed or not right_hint(o)]
-    if not odd:
-        return "## Not found, or not named\n\nNone.\n"
+    """Faults that were not found, or whose right cause is not first, with what was said instead."""
+    missed = [outcome for outcome in scores.faults if not right_within(outcome, 1)]
+    title = "## Not found, or the right cause not first\n\n"
+    if not missed:
+        return title + "None.\n"
     body = []
-    for outcome in odd:
+    for outcome in missed:
         fault = BY_NAME[outcome.case.name]
-        said = [f"{c.name} {c.status}: {short(told(c))}" for c in outcome.of_status("FAIL", "WARN", "CRASHED")]
-        state = "not found" if not outcome.failed else "found, not named"
-        body.append((fault.name, fault.title, state, "<br>".join(said) or outcome.stopped or "nothing"))
-    return "## Not found, or not named\n\n" + rows(("fault", "what is wrong", "", "what was said"), body)
+        said = [f"{c.name} {c.status}: {short(c.headline)}" for c in outcome.of_status(*LOUD)]
+        state = "not found" if not outcome.failed else placed(outcome)
+        causes = ("<br>".join(fault.causes), "<br>".join(outcome.causes[:SHOWN]) or "none")
+        body.append((fault.name, fault.title, state, *causes, "<br>".join(said) or outcome.stopped or "nothing"))
+    return title + rows(("fault", "what is wrong", "right cause", "accepted", "named", "what was said"), body)
 
 
 def _faults(scores: Scores) -> str:
     body = []
     for outcome in scores.faults:
         fault = BY_NAME[outcome.case.name]
-        hint = (
-            "first"
-            if right_hint(outcome, first=True)
-            else "yes"
-            if right_hint(outcome)
-            else "no"
-            if outcome.failed
-            else ""
-        )
         state = "yes" if outcome.failed else "warned" if outcome.of_status("WARN") else "no"
         body.append(
             (
@@ -99,11 +112,21 @@ def _faults(scores: Scores) -> str:
                 fault.on.__name__,
                 state,
                 ", ".join(check.name for check in outcome.failed),
-                hint,
+                rank_of_right_cause(outcome) or "–",
+                "yes" if right_in_first_check(outcome) else "no",
                 f"{outcome.seconds:.0f}",
             )
         )
-    head = ("", "what is wrong", "planted in", "found", "by", "cause named", "s")
+    head = (
+        "",
+        "what is wrong",
+        "planted in",
+        "found",
+        "by",
+        "place of the right cause",
+        "first in its first check",
+        "s",
+    )
     return "## Each fault\n\n" + rows(head, body)
 
 
@@ -111,7 +134,7 @@ def _controls(scores: Scores) -> str:
     body = []
     for control in CONTROLS:
         mine = [outcome for outcome in scores.controls if outcome.case.name == control.name]
-        loud = [f"{c.name} ({o.case.seed})" for o in mine for c in o.of_status("FAIL", "CRASHED")]
+        loud = [f"{c.name} ({o.case.seed})" for o in mine for c in o.of_status("FAIL", "CRASHED", "TIMEOUT")]
         stopped = [f"{o.stopped} ({o.case.seed})" for o in mine if o.stopped]
         warned = [f"{c.name} ({o.case.seed})" for o in mine for c in o.of_status("WARN")]
         if mine:
@@ -128,7 +151,8 @@ def _alone(scores: Scores) -> str:
     alone, body = scores.alone(), []
     for name in names:
         finds = [o for o in scores.faults if name in [check.name for check in o.failed]]
-        names_it = sum(BY_NAME[o.case.name].named_in(told(c)) for o in finds for c in o.failed if c.name == name)
+        first = [(o, code) for o in finds for c in o.failed if c.name == name for code in (c.causes or [()])[0][:1]]
+        names_it = sum(code in BY_NAME[o.case.name].causes for o, code in first)
         seconds = [c.seconds for o in (*scores.faults, *scores.controls) for c in o.checks if c.name == name]
         body.append(
             (
@@ -140,7 +164,7 @@ def _alone(scores: Scores) -> str:
                 f"{sum(seconds) / len(seconds):.1f}",
             )
         )
-    head = ("check", "faults it fails on", "with the cause", "alone", "which", "mean s")
+    head = ("check", "faults it fails on", "right cause first", "alone", "which", "mean s")
     return "## What each check adds\n\n" + rows(head, body)
 
 
@@ -152,9 +176,10 @@ def _by_category(scores: Scores) -> str:
         mine = [o for o in scores.faults if BY_NAME[o.case.name].category == category]
         counts = [sum(name in [c.name for c in o.failed] for o in mine) or "" for name in checks]
         found = sum(bool(o.failed) for o in mine)
-        named = sum(right_hint(o) for o in mine)
-        body.append((category, f"{found}/{len(mine)}", f"{named}/{len(mine)}", *counts))
-    return "## By category\n\n" + rows(("category", "found", "named", *checks), body)
+        top_1, top_3 = (sum(right_within(o, most) for o in mine) for most in (1, FEW))
+        shares = (f"{part}/{len(mine)}" for part in (found, top_1, top_3))
+        body.append((category, *shares, *counts))
+    return "## By category\n\n" + rows(("category", "found", "top-1", "top-3", *checks), body)
 
 
 def _peers(scores: Scores) -> str:
@@ -163,12 +188,12 @@ def _peers(scores: Scores) -> str:
     for peer in PEERS:
         theirs = scores.of(peer)
         if not theirs.faults:
-            body.append((peer, "not installed here, so not run", *[""] * 6))
+            body.append((peer, "not installed here, so not run", *[""] * 5))
             continue
         shared = {o.case.name for o in theirs.faults}, {o.case.name for o in theirs.controls}
         ours = Scores([o for o in scores.everything if o.case.tool == OWN and o.case.name in (*shared[0], *shared[1])])
         body += [_peer_row(peer, theirs), _peer_row(f"jaxrecipe on the same {len(theirs.faults)}", ours)]
-    head = ("tool", "found", "cause named", "warned only", "false alarms", "controls warned", "median s", "most s")
+    head = ("tool", "found", "warned only", "false alarms", "controls warned", "median s", "most s")
     return "## Peers\n\n" + rows(head, body) + _not_expressed(scores)
 
 
@@ -177,7 +202,6 @@ def _peer_row(name: str, scores: Scores) -> tuple[object, ...]:
     return (
         name,
         scores.found,
-        scores.named,
         scores.warned_only,
         scores.alarms,
         scores.warnings,
@@ -226,8 +250,9 @@ def to_data(scores: Scores) -> dict[str, Any]:
 def _numbers(scores: Scores) -> dict[str, Any]:
     shares: dict[str, Share] = {
         "found": scores.found,
-        "named": scores.named,
-        "named_first": scores.named_first,
+        "top_1": scores.top_1,
+        "top_3": scores.top_3,
+        "by_check_top_1": scores.first_check,
         "warned_only": scores.warned_only,
         "false_alarms": scores.alarms,
         "controls_warned": scores.warnings,
@@ -237,9 +262,10 @@ def _numbers(scores: Scores) -> dict[str, Any]:
 
 def _case(outcome: Outcome) -> dict[str, Any]:
     """A case: what was said by the checks that did not pass, and the verdict."""
-    loud = [{**vars(c), "seconds": round(c.seconds, 2)} for c in outcome.of_status("FAIL", "WARN", "CRASHED")]
+    loud = [{**vars(c), "seconds": round(c.seconds, 2)} for c in outcome.of_status(*LOUD)]
     facts = {name: outcome.facts[name] for name in ("commit",) if name in outcome.facts}
-    data = {**vars(outcome.case), "seconds": outcome.seconds, "stopped": outcome.stopped, "checks": loud, **facts}
+    ended = {"seconds": outcome.seconds, "stopped": outcome.stopped, "causes": list(outcome.causes)}
+    data = {**vars(outcome.case), **ended, "checks": loud, **facts}
     if outcome.case.kind == "fault" and outcome.case.name in BY_NAME:
-        return {**data, "found": bool(outcome.failed), "named": right_hint(outcome)}
+        return {**data, "found": bool(outcome.failed), "rank": rank_of_right_cause(outcome)}
     return {**data, "alarm": alarmed(outcome)}

@@ -1,165 +1,101 @@
-"""The fault benchmark: the catalogue is whole, its parts are right, and the accounting adds up."""
+"""The fault benchmark: the accounting adds up, the runner keeps what it has run, and the peers are given the same cases."""
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import jaxrecipe as jr
-from experiments.faults import bases, real_data
 from experiments.faults.__main__ import SMOKE, all_cases, chosen
 from experiments.faults.cache import Cache
-from experiments.faults.case import OWN, Case, Check, Outcome, from_json, run_case, to_json
-from experiments.faults.catalogue import FAULTS, Fault
-from experiments.faults.controls import CONTROLS
-from experiments.faults.own_loop import with_own_loop
+from experiments.faults.case import OWN, Case, Check, Outcome, check_of, from_json, run_case, to_json
 from experiments.faults.peers import PEERS, installed
 from experiments.faults.pool import run_all
 from experiments.faults.score import Scores, Share
 from experiments.faults.table import markdown, to_data
+from jaxrecipe.catalogue import bases
+from jaxrecipe.catalogue.controls import CONTROLS
+from jaxrecipe.catalogue.table import FAULTS
+from jaxrecipe.diagnosis.finding import failure, warning
+from jaxrecipe.report.result import Result
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
-def outcome(name: str, *checks: tuple[str, str, str], kind: str = "fault", seed: int = 0, tool: str = OWN) -> Outcome:
-    """A made-up outcome; each check is its name, status and hint."""
-    told = tuple(Check(check, status, "", hint) for check, status, hint in checks)
-    return Outcome(Case(tool, kind, name, seed), told, seconds=2.0, facts={"commit": "abc"})
+def outcome(
+    name: str,
+    *checks: tuple[str, str, tuple[str, ...]],
+    causes: tuple[str, ...] = (),
+    kind: str = "fault",
+    seed: int = 0,
+    tool: str = OWN,
+) -> Outcome:
+    """A made-up outcome; each check is its name, status and the causes of its only finding; `causes` are the report's."""
+    said = tuple(
+        Check(check, status, f"{check} spoke.", codes=codes[:1], causes=(codes,) if codes else ())
+        for check, status, codes in checks
+    )
+    return Outcome(Case(tool, kind, name, seed), said, causes=causes, seconds=2.0, facts={"commit": "abc"})
 
 
-class TestCatalogue:
-    def test_all_64_numbers_are_there(self) -> None:
-        assert {fault.number for fault in FAULTS} == set(range(1, 65))
-
-    def test_names_are_unique_and_in_order(self) -> None:
-        names = [fault.name for fault in FAULTS] + [control.name for control in CONTROLS]
-        assert len(set(names)) == len(names)
-        assert [fault.number for fault in FAULTS] == sorted(fault.number for fault in FAULTS)
-
-    @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
-    def test_each_says_what_is_wrong_and_how_it_is_told(self, fault: Fault) -> None:
-        assert fault.title.endswith(".")
-        assert fault.caught_by
-        assert fault.category
-        for word in fault.words:
-            assert re.compile(word)
-            assert word == word.lower().replace(r"\w", r"\W") or r"\W" in word  # messages are compared in lower case
-
-    def test_no_hint_is_right_for_everything(self) -> None:
-        assert not [
-            fault.name for fault in FAULTS if fault.named_in("Something is odd. Look at your model and your data.")
-        ]
-
-    def test_at_least_24_kinds_of_controls(self) -> None:
-        assert len(CONTROLS) >= 24
-
+class TestCases:
     def test_the_smoke_subset_is_part_of_the_benchmark(self) -> None:
         assert {case.name for case in chosen(None, smoke=True)} == set(SMOKE)
         assert {case.name for case in all_cases()} >= set(SMOKE)
 
-
-class TestTasks:
-    @pytest.mark.slow
-    @pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.name)
-    def test_controls_are_valid(self, control: Any) -> None:
-        with jax.numpy_dtype_promotion("standard"):  # the set-ups are written as users write theirs
-            jr.validate(control.make(1))
-
-    @pytest.mark.parametrize(
-        "fault", [f for f in FAULTS if f.on in (bases.table_mlp, bases.three_parameters)], ids=lambda f: f.name
-    )
-    def test_planting_leaves_the_healthy_task_as_it_was(self, fault: Fault) -> None:
-        task = fault.on(0)
-        before = jax.tree.map(np.array, task.train)
-        broken = fault.plant(task)
-        assert broken is not task
-        jax.tree.map(np.testing.assert_array_equal, before, task.train)
-
-    def test_the_seed_changes_the_split(self) -> None:
-        assert not np.array_equal(bases.picture_mlp(0).train[1], bases.picture_mlp(1).train[1])
-
-
-class TestRealData:
-    def test_next_characters_are_the_characters_one_later(self) -> None:
-        (tokens, targets), _ = real_data.snippets(0)
-        np.testing.assert_array_equal(tokens[:, 1:], targets[:, :-1])
-        assert tokens.min() >= 1
-        assert tokens.max() < real_data.VOCABULARY
-
-    def test_phrases_end_in_padding_only(self) -> None:
-        (tokens, _), _ = real_data.phrases(0)
-        padded = tokens == 0
-        assert 0.1 < padded.mean() < 0.9
-        assert (np.diff(padded.astype(int), axis=1) >= 0).all()
-
-    def test_no_row_of_text_is_on_both_sides(self) -> None:
-        (train, _), (test, _) = real_data.snippets(0)
-        assert not {row.tobytes() for row in train} & {row.tobytes() for row in test}
-
-    def test_centre_of_a_single_pixel(self) -> None:
-        image = np.zeros((1, 8, 8, 1), np.uint8)
-        image[0, 2, 5] = 100
-        np.testing.assert_allclose(real_data.centre(image), [[5.0, 2.0]])
-
-    def test_traits_of_a_nine(self) -> None:
-        np.testing.assert_array_equal(real_data.traits(np.array([9]))[0], [0, 1, 1, 0, 1])
-
-
-class TestOwnLoop:
-    def test_evaluation_counts_every_example_once(self) -> None:
-        task = with_own_loop(bases.three_parameters(0))
-        loop: Any = task.loop
-        state = loop.init(jax.random.key(0))
-        x, y = task.test
-        kernel, bias = (np.asarray(state["params"]["Dense_0"][name], np.float64) for name in ("kernel", "bias"))
-        wanted = np.mean(((x.astype(np.float64) @ kernel + bias)[:, 0] - y) ** 2)
-        for size in (1, 7, 1000):
-            assert loop.evaluate(state, jnp.asarray(x), jnp.asarray(y), size)["loss"] == pytest.approx(wanted, rel=1e-5)
-
-    def test_a_checkpoint_holds_everything(self, tmp_path: Path) -> None:
-        loop: Any = with_own_loop(bases.three_parameters(0)).loop
-        x, y = bases.three_parameters(0).train
-        moved, _ = loop.step(loop.init(jax.random.key(0)), jnp.asarray(x[:32]), jnp.asarray(y[:32]), jax.random.key(1))
-        loop.save(moved, str(tmp_path))
-        back = loop.restore(str(tmp_path), loop.init(jax.random.key(5)))
-        jax.tree.map(np.testing.assert_array_equal, moved, back)
-
-    def test_batches_are_an_epoch_in_another_order_each_time(self) -> None:
-        task = with_own_loop(bases.three_parameters(0))
-        loop: Any = task.loop
-        first, second = ([inputs for inputs, _ in loop.batches(epoch)] for epoch in (0, 1))
-        assert not np.array_equal(first[0], second[0])
-        rows = np.concatenate(first)
-        assert len(rows) == len(task.train[0]) // 32 * 32
-        assert len(np.unique(rows, axis=0)) <= len(rows)
+    def test_a_number_chooses_its_variants(self) -> None:
+        assert [case.name for case in chosen(["17"], smoke=False) if case.tool == OWN] == [
+            "17a_softmax_in_model",
+            "17b_softmax_in_loss",
+            "17c_sigmoid_twice",
+        ]
 
 
 class TestAccounting:
     FAULT = "24b_error_sign_flipped"
+    RIGHT, WRONG = "loss/sign-flipped", "model/dead-units"
 
-    def test_the_hint_of_any_failing_check_counts_and_the_first_is_told_apart(self) -> None:
-        made = outcome(self.FAULT, ("updates", "FAIL", "dead"), ("loss_at_init", "FAIL", "The sign is flipped"))
-        scores = Scores([made])
-        assert (scores.found.part, scores.named.part, scores.named_first.part) == (1, 1, 0)
+    @pytest.mark.parametrize("place", [1, 2, 3, 4, None])
+    def test_the_right_cause_counts_by_its_place_in_the_report(self, place: int | None) -> None:
+        causes = [self.WRONG, "loss/flat", "loss/clipped", "loss/broadcast"]
+        if place is not None:
+            causes.insert(place - 1, self.RIGHT)
+        scores = Scores([outcome(self.FAULT, ("updates", "FAIL", (self.WRONG,)), causes=tuple(causes))])
+        assert scores.found.part == 1
+        assert scores.top_1.part == (place == 1)
+        assert scores.top_3.part == (place in (1, 2, 3))
+
+    def test_each_accepted_cause_is_right(self) -> None:
+        fault = next(fault for fault in FAULTS if len(fault.causes) == 3)
+        for code in fault.causes:
+            assert Scores([outcome(fault.name, ("updates", "FAIL", (code,)), causes=(code,))]).top_1.part == 1
+
+    @pytest.mark.parametrize(("first", "second", "right"), [(RIGHT, WRONG, 1), (WRONG, RIGHT, 0)])
+    def test_by_check_the_first_that_fails_decides(self, first: str, second: str, right: int) -> None:
+        quiet = ("labels", "WARN", (self.RIGHT,))
+        failing = (("updates", "FAIL", (first, second)), ("loss_at_init", "FAIL", (self.RIGHT,)))
+        assert Scores([outcome(self.FAULT, quiet, *failing)]).first_check.part == right
+
+    def test_a_failure_without_causes_is_found_and_names_nothing(self) -> None:
+        scores = Scores([outcome(self.FAULT, ("updates", "FAIL", ()))])
+        assert (scores.found.part, scores.top_3.part, scores.first_check.part) == (1, 0, 0)
 
     def test_a_warning_is_not_found_and_names_nothing(self) -> None:
-        scores = Scores([outcome(self.FAULT, ("loss_at_init", "WARN", "The sign is flipped"))])
-        assert (scores.found.part, scores.named.part, scores.warned_only.part) == (0, 0, 1)
+        warned = outcome(self.FAULT, ("loss_at_init", "WARN", (self.RIGHT,)), causes=(self.RIGHT,))
+        scores = Scores([warned])
+        assert (scores.found.part, scores.top_1.part, scores.warned_only.part) == (0, 0, 1)
 
     def test_a_crash_is_an_alarm_on_a_control_and_no_find_on_a_fault(self) -> None:
-        crash = ("updates", "CRASHED", "")
+        crash = ("updates", "CRASHED", ())
         scores = Scores([outcome(self.FAULT, crash), outcome("table_mlp", crash, kind="control")])
         assert (scores.found.part, scores.alarms.part) == (0, 1)
 
     def test_other_tools_are_counted_apart(self) -> None:
-        made = [outcome(self.FAULT, ("x", "FAIL", ""), tool=PEERS[0]), outcome(self.FAULT, ("x", "PASS", ""))]
+        made = [outcome(self.FAULT, ("x", "FAIL", ()), tool=PEERS[0]), outcome(self.FAULT, ("x", "PASS", ()))]
         assert Scores(made).found.part == 0
         assert Scores(made).of(PEERS[0]).found.part == 1
 
@@ -170,30 +106,48 @@ class TestAccounting:
         np.testing.assert_allclose(Share(19, 20).interval, wanted, rtol=1e-5)
 
     def test_what_a_check_finds_alone(self) -> None:
-        both = outcome("17a_softmax_in_model", ("a", "FAIL", ""), ("b", "FAIL", ""))
-        assert Scores([both, outcome(self.FAULT, ("b", "FAIL", ""))]).alone() == {"b": [self.FAULT]}
+        both = outcome("17a_softmax_in_model", ("a", "FAIL", ()), ("b", "FAIL", ()))
+        assert Scores([both, outcome(self.FAULT, ("b", "FAIL", ()))]).alone() == {"b": [self.FAULT]}
 
     def test_the_tables_hold_every_fault_and_control(self) -> None:
-        made = [outcome(fault.name, ("updates", "FAIL", "sign")) for fault in FAULTS]
-        made += [outcome(control.name, ("updates", "WARN", ""), kind="control") for control in CONTROLS]
+        made = [outcome(fault.name, ("updates", "FAIL", fault.causes), causes=fault.causes) for fault in FAULTS]
+        made += [outcome(control.name, ("updates", "WARN", ()), kind="control") for control in CONTROLS]
         page, data = markdown(Scores(made)), to_data(Scores(made))
         for fault in FAULTS:
             assert fault.title.replace("|", "/") in page
         for control in CONTROLS:
             assert f"| {control.name} |" in page
-        assert json.loads(json.dumps(data))["totals"][OWN]["found"]["total"] == len(FAULTS)
+        totals = json.loads(json.dumps(data))["totals"][OWN]
+        assert [totals[name]["part"] for name in ("found", "top_1", "top_3", "by_check_top_1")] == [len(FAULTS)] * 4
+
+    def test_the_tables_say_what_was_named_instead(self) -> None:
+        page = markdown(Scores([outcome(self.FAULT, ("updates", "FAIL", (self.WRONG,)), causes=(self.WRONG,))]))
+        assert f"| not named | {self.RIGHT} | {self.WRONG} | updates FAIL: updates spoke. |" in page
 
 
 class TestRunner:
     def test_outcomes_survive_the_cache_and_a_cut_line_is_left_out(self, tmp_path: Path) -> None:
-        cache, made = Cache(tmp_path, "label"), outcome("table_mlp", ("updates", "PASS", ""), kind="control")
+        cache, made = (
+            Cache(tmp_path, "label"),
+            outcome(TestAccounting.FAULT, ("updates", "FAIL", ("loss/flat", "loss/clipped")), causes=("loss/flat",)),
+        )
         cache.add(made)
         with cache.path.open("a") as file:
+            file.write(
+                json.dumps({**vars(made.case), "seconds": 1.0, "checks": [{"finding": "of another format"}]}) + "\n"
+            )
             file.write('{"tool": "jaxre')
         again = Cache(tmp_path, "label")
         assert again.outcomes == {made.case: made}
         assert Cache(tmp_path, "other").outcomes == {}
         assert from_json(to_json(made)) == made
+
+    def test_a_result_is_kept_by_its_codes(self) -> None:
+        found = (warning("model/dead-units", "Half are dead."), failure("loss/flat", "No gradient."))
+        kept = check_of(Result(name="updates", summary="", findings=found, seconds=1.5))
+        assert (kept.name, kept.status, kept.seconds) == ("updates", "FAIL", 1.5)
+        assert kept.codes == ("loss/flat", "model/dead-units")
+        assert kept.causes == (("loss/flat",), ("model/dead-units",))
 
     def test_a_task_that_is_refused_is_found_by_validate(self) -> None:
         found = run_case(Case(OWN, "fault", "04b_labels_divided_to_fractions", 0))

@@ -17,9 +17,9 @@ def expressed(peer: str) -> list[tuple[str, str]]:
     """Kind and name of the cases that can be expressed for a peer; none when it is not installed."""
     if not installed(peer):
         return []
-    from experiments.faults.catalogue import FAULTS
-    from experiments.faults.controls import CONTROLS
     from experiments.faults.peers.torch_cases import case_parts
+    from jaxrecipe.catalogue.controls import CONTROLS
+    from jaxrecipe.catalogue.table import FAULTS
 
     one_input = peer == "neural_net_checklist"
     named = [("fault", fault.name) for fault in FAULTS] + [("control", control.name) for control in CONTROLS]
@@ -27,8 +27,8 @@ def expressed(peer: str) -> list[tuple[str, str]]:
     return [(kind, name) for kind, name in chosen if not (one_input and name in ("two_inputs", "41a_input_ignored"))]
 
 
-def run_peer(peer: str, name: str, seed: int) -> list[tuple[str, str, str, str, float]]:
-    """Name, status, finding, hint and seconds of each of the peer's checks on a case."""
+def run_peer(peer: str, name: str, seed: int) -> list[tuple[str, str, str, float]]:
+    """Name, status, headline and seconds of each of the peer's checks on a case."""
     from experiments.faults.peers.run_peers import run
 
     return run(peer, name, seed)

@@ -9,8 +9,8 @@ import torch
 
 from experiments.faults.peers.torch_cases import Parts, case_batch, case_parts, make_optimizer
 
-Answer = tuple[str, str, str, str, float]
-"""Name, status, finding, hint and seconds of a check."""
+Answer = tuple[str, str, str, float]
+"""Name, status, headline and seconds of a check."""
 PATIENCE = 20.0
 """Seconds after which a peer's overfitting is ended; by itself it would take 65,536 steps, which a failing run always takes. It counts as failed if the
 loss has stalled by then; if the loss is still falling, the peer might yet have passed, and that is a warning."""
@@ -43,7 +43,7 @@ def torchtest2(parts: Parts, inputs: Any, targets: Any) -> list[Answer]:
 
     model = parts.model(values_of(inputs))
     report = torchtest2.check_model(model, inputs, targets, loss_fn=parts.loss, optimizer=make_optimizer(parts, model))
-    return [(r.name, str(r.status), r.message, "", r.seconds) for r in report]
+    return [(r.name, str(r.status), r.message, r.seconds) for r in report]
 
 
 def syndset(parts: Parts, inputs: Any, targets: Any) -> list[Answer]:
@@ -59,7 +59,6 @@ def syndset(parts: Parts, inputs: Any, targets: Any) -> list[Answer]:
             check["name"],
             check["tag"],
             " ".join([check["summary"], *map(str, check["details"])]),
-            "",
             seconds / len(checks),
         )
         for check in checks
@@ -128,13 +127,13 @@ def checklist(parts: Parts, inputs: Any, targets: Any) -> list[Answer]:
 def _asserted(name: str, test: Callable[[], Any]) -> Answer:
     """An assertion that fails is a FAIL, any other error a CRASHED."""
     began = time.perf_counter()
-    status, told = "PASS", ""
+    status, headline = "PASS", ""
     try:
         test()
     except AssertionError as error:
-        status, told = "FAIL", str(error)[:400]
+        status, headline = "FAIL", str(error)[:400]
     except UndecidedError as error:
-        status, told = "WARN", str(error)
+        status, headline = "WARN", str(error)
     except Exception as error:
-        status, told = "CRASHED", f"{type(error).__name__}: {str(error)[:400]}"
-    return name, status, told, "", time.perf_counter() - began
+        status, headline = "CRASHED", f"{type(error).__name__}: {str(error)[:400]}"
+    return name, status, headline, time.perf_counter() - began

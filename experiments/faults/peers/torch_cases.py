@@ -8,9 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from experiments.faults.catalogue import FAULTS
-from experiments.faults.catalogue.fault import Fault
-from experiments.faults.controls import CONTROLS
 from experiments.faults.peers.torch_models import (
     ConvNet,
     Dense,
@@ -20,8 +17,11 @@ from experiments.faults.peers.torch_models import (
     Transformer,
     TwoInputs,
 )
-from experiments.faults.real_data import VOCABULARY
 from jaxrecipe import make_setup
+from jaxrecipe.catalogue.controls import CONTROLS
+from jaxrecipe.catalogue.fault import Fault
+from jaxrecipe.catalogue.real_data import VOCABULARY
+from jaxrecipe.catalogue.table import FAULTS
 
 F = nn.functional
 Loss = Callable[[Any, Any], Tensor]
@@ -179,7 +179,7 @@ CHANGES: Mapping[str, dict[str, Any]] = {
     "labels_divided": SAME,
     "inputs_not_scaled": SAME,
     "scaled_twice": SAME,
-    "scaled_twice_then_standardised": SAME,
+    "scaled_twice_then_standardized": SAME,
     "blank_inputs": SAME,
     "class_missing": SAME,
     "rare_class_without_prior": SAME,
@@ -267,20 +267,20 @@ def case_parts(name: str) -> Parts | None:
     """The PyTorch parts of a fault or a control; None when it cannot be expressed."""
     if name in BASES:
         return BASES[name]
-    fault = fault_called(name)
+    fault = fault_or_none(name)
     if fault is None or fault.plant.__name__ not in CHANGES or fault.on.__name__ not in BASES:
         return None
     return replace(BASES[fault.on.__name__], **CHANGES[fault.plant.__name__])
 
 
-def fault_called(name: str) -> Fault | None:
-    """The fault of that name."""
+def fault_or_none(name: str) -> Fault | None:
+    """The fault of that name; None when it is the name of a control."""
     return next((fault for fault in FAULTS if fault.name == name), None)
 
 
 def case_batch(name: str, seed: int) -> tuple[Any, Any]:
     """Inputs and targets of the first training batch of a fault or a control, as tensors (inputs may be a mapping)."""
-    fault = fault_called(name)
+    fault = fault_or_none(name)
     make = fault.make if fault else next(control.make for control in CONTROLS if control.name == name)
     inputs, targets = make_setup(make(seed), seed=seed).batch
     if isinstance(inputs, dict):

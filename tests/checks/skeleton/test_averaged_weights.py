@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from experiments.faults.own_loop import with_own_loop
+from jaxrecipe.catalogue.own_loop import with_own_loop
 from jaxrecipe.checks.skeleton.mode_consistency import mode_consistency
 from jaxrecipe.report.result import Result, Status
 from jaxrecipe.task import Task

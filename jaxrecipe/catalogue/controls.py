@@ -1,6 +1,5 @@
 """Healthy set-ups that must raise no alarm, among them everything that a hasty check takes for a fault."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,10 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-import jaxrecipe as jr
-from experiments.faults import bases
-from experiments.faults.own_loop import with_own_loop
-from jaxrecipe.models import NNXConvNet
+from jaxrecipe.adapters import nnx as nnx_model
+from jaxrecipe.catalogue import bases
+from jaxrecipe.catalogue.bases.preparing import standardized
+from jaxrecipe.catalogue.fault import Base
+from jaxrecipe.catalogue.own_loop import with_own_loop
+from jaxrecipe.models.simple import NNXConvNet
+from jaxrecipe.targets import Unspecified
+from jaxrecipe.task import Task
 
 SEEDS = (0, 1, 2)
 
@@ -28,7 +31,7 @@ class Control:
         steps: training steps that this takes.
     """
 
-    make: Callable[[int], jr.Task]
+    make: Base
     metric: str
     bound: float
     steps: int = 450
@@ -43,20 +46,20 @@ class Control:
         return value <= self.bound if "loss" in self.metric or "error" in self.metric else value >= self.bound
 
 
-def layer_norm(seed: int) -> jr.Task:
+def layer_norm(seed: int) -> Task:
     """A LayerNorm in each hidden layer."""
     return bases.picture_mlp(seed, layer_norm=True).replace(name="LayerNorm MLP")
 
 
-def nnx_convnet(seed: int) -> jr.Task:
+def nnx_convnet(seed: int) -> Task:
     """The ConvNet with BatchNorm as a Flax NNX module."""
     from flax import nnx
 
     module = NNXConvNet(features=(16, 32), classes=10, channels=1, rngs=nnx.Rngs(seed))
-    return bases.convnet(seed).replace(name="NNX ConvNet", model=jr.nnx(module))
+    return bases.convnet(seed).replace(name="NNX ConvNet", model=nnx_model(module))
 
 
-def label_smoothing(seed: int) -> jr.Task:
+def label_smoothing(seed: int) -> Task:
     """A tenth of each label is spread over all classes."""
 
     def loss(logits: Any, labels: Any) -> Any:
@@ -66,11 +69,11 @@ def label_smoothing(seed: int) -> jr.Task:
     return bases.picture_mlp(seed).replace(name="label smoothing", loss=loss)
 
 
-def mixup(seed: int) -> jr.Task:
+def mixup(seed: int) -> Task:
     """Pictures and labels of pairs of a batch are mixed in training; the task declares that it mixes examples."""
 
     def prepare(images: Any, labels: Any) -> tuple[Any, Any]:
-        return bases.standardised(images, labels)[0], jax.nn.one_hot(labels, 10, dtype=jnp.float32)
+        return standardized(images, labels)[0], jax.nn.one_hot(labels, 10, dtype=jnp.float32)
 
     def augment(key: Any, images: Any, labels: Any) -> tuple[Any, Any]:
         pairs, shares = jax.random.split(key)
@@ -87,50 +90,32 @@ def mixup(seed: int) -> jr.Task:
         prepare=prepare,
         augment=augment,
         loss=optax.softmax_cross_entropy,
-        target=jr.Unspecified(),
+        target=Unspecified(),
         metrics={"accuracy": accuracy},
         mixes_examples=True,
     )
 
 
-def frozen_backbone(seed: int) -> jr.Task:
-    """The first layer stays as it is; the task declares it."""
-    task = bases.picture_mlp(seed, features=(256, 64))
-    return task.replace(name="frozen backbone", optimizer=frozen(task.optimizer, "Dense_0"), frozen=("Dense_0/*",))
-
-
-def frozen(optimizer: optax.GradientTransformation, *layers: str) -> optax.GradientTransformation:
-    """The optimizer for all parameters but those of some layers."""
-
-    def labels(params: Any) -> Any:
-        return {
-            name: jax.tree.map(lambda _, name=name: "frozen" if name in layers else "trained", leaves)
-            for name, leaves in params.items()
-        }
-
-    return optax.multi_transform({"trained": optimizer, "frozen": optax.set_to_zero()}, labels)
-
-
-def bfloat16(seed: int) -> jr.Task:
+def bfloat16(seed: int) -> Task:
     """The ConvNet with BatchNorm computed in bfloat16, parameters in float32."""
     return bases.convnet(seed).replace(name="bfloat16 ConvNet", policy="bfloat16")
 
 
-def weight_decay(seed: int) -> jr.Task:
+def weight_decay(seed: int) -> Task:
     """AdamW with a decay of 0.05 on kernels only."""
     decayed = lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params)  # noqa: E731
     optimizer = optax.adamw(2e-3, weight_decay=0.05, mask=decayed)
     return bases.picture_mlp(seed).replace(name="weight decay", optimizer=optimizer)
 
 
-def accumulation(seed: int) -> jr.Task:
+def accumulation(seed: int) -> Task:
     """Gradients of two batches make one update."""
     optimizer = optax.MultiSteps(optax.adam(4e-3), every_k_schedule=2)
     task = bases.picture_mlp(seed).replace(name="gradient accumulation")
     return task.replace(optimizer=optimizer.gradient_transformation())
 
 
-def average_weights(seed: int) -> jr.Task:
+def average_weights(seed: int) -> Task:
     """A loop of one's own that evaluates with an exponential moving average of the weights."""
 
     def follow(_old: Any, new: Any) -> Any:
@@ -145,22 +130,22 @@ def average_weights(seed: int) -> jr.Task:
     )
 
 
-def own_loop_with_batch_norm(seed: int) -> jr.Task:
+def own_loop_with_batch_norm(seed: int) -> Task:
     """A loop of one's own around the ConvNet with BatchNorm: step, evaluation, prediction and checkpoints."""
     return with_own_loop(bases.convnet(seed))
 
 
-def own_loop_with_dropout(seed: int) -> jr.Task:
+def own_loop_with_dropout(seed: int) -> Task:
     """A loop of one's own around dropout, with keys that follow from the number of the step."""
     return with_own_loop(bases.dropout(seed), draw=lambda state, key: jax.random.fold_in(key, state["step"]))
 
 
-def own_loop_language_model(seed: int) -> jr.Task:
+def own_loop_language_model(seed: int) -> Task:
     """A loop of one's own around the language model on padded phrases."""
     return with_own_loop(bases.padded_transformer(seed))
 
 
-def huber(seed: int) -> jr.Task:
+def huber(seed: int) -> Task:
     """Regression with the Huber loss and few, large outliers among the targets."""
     task = bases.regression(seed)
     (x, y), test = task.train, task.test
@@ -174,7 +159,7 @@ def huber(seed: int) -> jr.Task:
     )
 
 
-def small_data(seed: int) -> jr.Task:
+def small_data(seed: int) -> Task:
     """Two hundred examples of ten classes, no test data, the whole of Adam's defaults."""
     task = bases.picture_mlp(seed)
     chosen = np.random.default_rng([seed, 8]).permutation(len(task.train[1]))[:200]
@@ -187,7 +172,7 @@ def small_data(seed: int) -> jr.Task:
     )
 
 
-def one_by_one(seed: int) -> jr.Task:
+def one_by_one(seed: int) -> Task:
     """A data set that gives one example at a time, as decoded files do."""
     task = bases.convnet(seed)
     return task.replace(name="examples one by one", train=list(zip(*task.train, strict=True)))
@@ -205,7 +190,7 @@ CONTROLS: tuple[Control, ...] = (
     Control(bases.binary, "accuracy", 0.97),
     Control(bases.balanced_binary, "accuracy", 0.95),
     Control(bases.contrastive, "loss", 1.2),
-    Control(frozen_backbone, "accuracy", 0.94),
+    Control(bases.frozen_backbone, "accuracy", 0.94),
     Control(label_smoothing, "accuracy", 0.95),
     Control(bases.transformer, "loss", 2.2),
     Control(bases.padded_transformer, "loss", 2.2),

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-import jaxrecipe as jr
+from jaxrecipe.task import Loop, Task
 
 State = dict[str, Any]
 """`params`, `stats` (the model's state), `opt`, `step`, and what a changed part adds."""
@@ -25,7 +25,7 @@ def shuffled(epoch: int, size: int) -> np.ndarray:
 
 
 def own_loop(
-    task: jr.Task,
+    task: Task,
     *,
     reduce: Callable[[Array], Array] = jnp.mean,
     draw: Callable[[State, PRNGKeyArray], PRNGKeyArray] = lambda _state, key: key,
@@ -36,10 +36,10 @@ def own_loop(
     after: Callable[[State, State], State] = lambda _old, new: new,
     evaluated: Callable[[State], tuple[Any, Any]] = lambda state: (state["params"], state["stats"]),
     train_at_eval: bool = False,
-    evaluate: Callable[[jr.Task, Predict], Evaluate] | None = None,
+    evaluate: Callable[[Task, Predict], Evaluate] | None = None,
     stored: Callable[[State], State] = lambda state: state,
     order: Callable[[int, int], np.ndarray] = shuffled,
-) -> jr.Loop:
+) -> Loop:
     """A jitted optax step, an exact evaluation and checkpoints around a task's model, loss and optimizer.
 
     Args:
@@ -104,7 +104,7 @@ def own_loop(
             rows = chosen[start : start + task.batch_size]
             yield jax.tree.map(lambda leaf, rows=rows: leaf[rows], task.train)
 
-    return jr.Loop(
+    return Loop(
         init=init,
         step=step,
         variables=lambda state: (state["params"], state["stats"]),
@@ -116,12 +116,12 @@ def own_loop(
     )
 
 
-def with_own_loop(task: jr.Task, **parts: Any) -> jr.Task:
+def with_own_loop(task: Task, **parts: Any) -> Task:
     """The task with the loop above around it."""
     return task.replace(loop=own_loop(task, **parts), name=f"{task.name}, own loop")
 
 
-def exact_evaluation(task: jr.Task, predict: Predict) -> Evaluate:
+def exact_evaluation(task: Task, predict: Predict) -> Evaluate:
     """Loss and metrics over everything that is given, each example once, summed in float64."""
 
     def evaluate(state: State, inputs: Any, targets: Any, batch_size: int) -> dict[str, float]:
@@ -140,7 +140,7 @@ def batches(inputs: Any, targets: Any, size: int) -> list[tuple[Any, Any]]:
     ]
 
 
-def scores(task: jr.Task, outputs: Any, targets: Any) -> dict[str, np.ndarray]:
+def scores(task: Task, outputs: Any, targets: Any) -> dict[str, np.ndarray]:
     """Loss and metrics of each example of a batch, float64."""
     measures = {"loss": task.loss, **task.all_metrics}
     return {name: np.asarray(measure(outputs, targets), np.float64) for name, measure in measures.items()}

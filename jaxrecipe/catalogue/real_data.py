@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxrecipe.data import digits
+from jaxrecipe.data.datasets import digits
 
 Split = tuple[tuple[Any, Any], tuple[Any, Any]]
 """`((inputs, targets), (inputs, targets))`: training and test data."""
@@ -36,7 +36,7 @@ def mapped(split: Split, change: Any) -> Split:
 
 
 def table(seed: int) -> Split:
-    """The digits as a table of 64 columns, float32, standardised by the training data; constant columns are left out."""
+    """The digits as a table of 64 columns, float32, standardized by the training data; constant columns are left out."""
     (x, y), (x_test, y_test) = pictures(seed)
     rows, rows_test = (images.reshape(len(images), -1).astype(np.float32) for images in (x, x_test))
     mean, std = rows.mean(axis=0), rows.std(axis=0)
@@ -45,7 +45,7 @@ def table(seed: int) -> Split:
     return (scale(rows), y), (scale(rows_test), y_test)
 
 
-def centre(images: np.ndarray) -> np.ndarray:
+def center(images: np.ndarray) -> np.ndarray:
     """How far right and down the ink of a picture lies on average, in pixels; float64 `[n, 2]`."""
     ink = images[..., 0].astype(np.float64)
     weight = ink.sum(axis=(1, 2))
@@ -63,7 +63,7 @@ def traits(labels: np.ndarray) -> np.ndarray:
 
 
 def levels(images: np.ndarray) -> np.ndarray:
-    """Each pixel as paper, grey or ink: int32 `[n, 8, 8]` in `[0, 3)`."""
+    """Each pixel as paper, gray or ink: int32 `[n, 8, 8]` in `[0, 3)`."""
     return np.digitize(images[..., 0], [64, 176]).astype(np.int32)
 
 

@@ -84,7 +84,7 @@ def heads_last(x: Array) -> Array:
 
 
 class Transformer(nn.Module):
-    """A small decoder with learnt positions: attention and a hidden layer, each behind a LayerNorm, with residual sums.
+    """A small decoder with learned positions: attention and a hidden layer, each behind a LayerNorm, with residual sums.
 
     Attributes:
         causal: whether a position may look only at itself and back.
