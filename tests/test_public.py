@@ -18,6 +18,7 @@ PUBLIC = (
     "jaxrecipe.precision",
     "jaxrecipe.models",
     "jaxrecipe.demo",
+    "jaxrecipe.catalogue",
     "jaxrecipe.compiles",
 )
 """Everything outside of these is private, whatever it is called. docs/hooks/pages.py makes a page of each."""

@@ -24,6 +24,7 @@ PUBLIC = (
     "jaxrecipe.precision",
     "jaxrecipe.models",
     "jaxrecipe.demo",
+    "jaxrecipe.catalogue",
     "jaxrecipe.compiles",
 )
 """The public packages: what their `__all__` names is public, everything else is private."""

@@ -24,8 +24,7 @@ from experiments.faults.peers import PEERS, expressed
 from experiments.faults.pool import run_all
 from experiments.faults.score import Scores, verdict
 from experiments.faults.table import markdown, to_data
-from jaxrecipe.catalogue.controls import CONTROLS, SEEDS
-from jaxrecipe.catalogue.table import FAULTS
+from jaxrecipe.catalogue import CONTROLS, FAULTS, SEEDS
 
 RESULTS = ROOT / "experiments" / "results"
 SMOKE = (

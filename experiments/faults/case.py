@@ -121,8 +121,7 @@ def run_case(case: Case) -> Outcome:
 def run_recipe(case: Case) -> tuple[list[Check], list[str]]:
     """The whole recipe on a case, and its ranked causes; a task that is refused counts as a failure of "validate"."""
     import jaxrecipe as jr
-    from jaxrecipe.catalogue.controls import CONTROLS
-    from jaxrecipe.catalogue.table import FAULTS
+    from jaxrecipe.catalogue import CONTROLS, FAULTS
 
     makers = {one.name: one.make for one in (*FAULTS, *CONTROLS)}
     task = makers[case.name](case.seed)

@@ -13,7 +13,7 @@ import jax
 
 import jaxrecipe as jr
 from jaxrecipe import make_setup
-from jaxrecipe.catalogue.controls import CONTROLS, SEEDS, Control
+from jaxrecipe.catalogue import CONTROLS, SEEDS, Control
 
 
 def reached(control: Control, seed: int) -> float:

@@ -5,8 +5,7 @@ from functools import cached_property
 
 from experiments.faults.case import OWN, Outcome
 from jaxrecipe import wilson
-from jaxrecipe.catalogue.fault import Fault
-from jaxrecipe.catalogue.table import FAULTS
+from jaxrecipe.catalogue import FAULTS, Fault
 
 BY_NAME: dict[str, Fault] = {fault.name: fault for fault in FAULTS}
 FEW = 3

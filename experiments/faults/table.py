@@ -16,9 +16,7 @@ from experiments.faults.score import (
     right_in_first_check,
     right_within,
 )
-from jaxrecipe.catalogue.controls import CONTROLS, SEEDS
-from jaxrecipe.catalogue.fault import CATEGORIES
-from jaxrecipe.catalogue.table import FAULTS
+from jaxrecipe.catalogue import CATEGORIES, CONTROLS, FAULTS, SEEDS
 
 LOUD = ("FAIL", "WARN", "CRASHED", "TIMEOUT")
 """How a check ends that has something to say."""

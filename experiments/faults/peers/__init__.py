@@ -18,8 +18,7 @@ def expressed(peer: str) -> list[tuple[str, str]]:
     if not installed(peer):
         return []
     from experiments.faults.peers.torch_cases import case_parts
-    from jaxrecipe.catalogue.controls import CONTROLS
-    from jaxrecipe.catalogue.table import FAULTS
+    from jaxrecipe.catalogue import CONTROLS, FAULTS
 
     one_input = peer == "neural_net_checklist"
     named = [("fault", fault.name) for fault in FAULTS] + [("control", control.name) for control in CONTROLS]

@@ -18,10 +18,7 @@ from experiments.faults.peers.torch_models import (
     TwoInputs,
 )
 from jaxrecipe import make_setup
-from jaxrecipe.catalogue.controls import CONTROLS
-from jaxrecipe.catalogue.fault import Fault
-from jaxrecipe.catalogue.real_data import VOCABULARY
-from jaxrecipe.catalogue.table import FAULTS
+from jaxrecipe.catalogue import CONTROLS, FAULTS, VOCABULARY, Fault
 
 F = nn.functional
 Loss = Callable[[Any, Any], Tensor]
