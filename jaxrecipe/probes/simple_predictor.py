@@ -1,8 +1,9 @@
 """Predictions that a cheap and robust predictor makes for examples that it was not fitted on.
 
-Ridge regression (on one-hot labels or on values) of the numbers of an example and of Gaussian bumps around some of the examples.
-Leaving each example out has a closed form, so that out-of-sample predictions for every training example cost one fit, and they
-are exact. Everything is numpy in float64, and nothing is random but a fixed choice of the bumps' centres.
+Ridge regression (on one-hot labels or on values) of the numbers of an example and of Gaussian bumps around some of the
+examples. Leaving each example out has a closed form, so that out-of-sample predictions for every training example cost
+one fit, and they are exact. Everything is numpy in float64, and nothing is random but a fixed choice of the bumps'
+centres.
 """
 
 from collections.abc import Callable, Mapping
@@ -48,9 +49,11 @@ class Fit:
 
 
 def features_of(inputs: Mapping[str, np.ndarray]) -> Features:
-    """Decide from training inputs how inputs become numbers: pictures pooled, categories one-hot, the rest standardised.
+    """Decide from training inputs how inputs become numbers: pictures pooled, categories one-hot, the rest
+    standardised.
 
-    Constant columns are left out; values beyond eight standard deviations are cut, so that one broken number does not rule.
+    Constant columns are left out; values beyond eight standard deviations are cut, so that one broken number does not
+    rule.
     """
     encoders = {path: _encoder(leaf) for path, leaf in inputs.items()}
 
@@ -123,7 +126,8 @@ def fit(
     *,
     widths: tuple[float, ...] = (0.7,),
 ) -> Fit:
-    """Fit the predictor; the width of the bumps and the strength of the ridge are those with the least leave-one-out error.
+    """Fit the predictor; the width of the bumps and the strength of the ridge are those with the least leave-one-out
+    error.
 
     Args:
         features: made by `features_of`.
@@ -184,7 +188,9 @@ def one_hot(labels: Int[np.ndarray, "n"], levels: Int[np.ndarray, "k"]) -> Float
 
 
 def probabilities(scores: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n k"]:
-    """Scores as probabilities: a softmax whose temperature is the one under which the labels (indices of columns) are likeliest."""
+    """Scores as probabilities: a softmax whose temperature is the one under which the labels (indices of columns) are
+    likeliest.
+    """
     tried = 10.0 ** np.linspace(-0.5, 2.0, 26)
     best = min(tried, key=lambda slope: -_log_softmax(slope * scores)[np.arange(len(labels)), labels].mean())
     return np.exp(_log_softmax(best * scores))
@@ -203,10 +209,22 @@ def skill(labels: Int[np.ndarray, "n"], predicted: Int[np.ndarray, "n"]) -> floa
 
 
 def explained(values: Float[np.ndarray, "n columns"], predicted: Float[np.ndarray, "n columns"]) -> float:
-    """Share of the variance that predictions explain, all columns on one scale: 1 is perfect, 0 no better than the mean."""
+    """Share of the variance that predictions explain, all columns on one scale: 1 is perfect, 0 no better than the
+    mean.
+    """
     spread = values.var(axis=0)
     used = spread > 0
     if not used.any():
         return 0.0
     error = np.square(values - predicted).mean(axis=0)[used] / spread[used]
     return float(1.0 - error.mean())
+
+
+def held_out_skill(features: Float[np.ndarray, "n d"], values: np.ndarray, *, classes: bool) -> float:
+    """How well each example is predicted from the others among them: `skill` of labels `[n]`, else what is
+    `explained`.
+    """
+    if not classes:
+        return explained(values, fit(features, values).held_out)
+    levels = np.unique(values)
+    return skill(values, levels[fit(features, one_hot(values, levels)).held_out.argmax(axis=1)])

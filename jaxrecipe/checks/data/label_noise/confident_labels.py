@@ -1,7 +1,7 @@
 """Confident learning: how many labels are wrong, and which, from out-of-sample probabilities.
 
-After Northcutt, Jiang and Chuang, Confident Learning: Estimating Uncertainty in Dataset Labels (JAIR 2021): an example counts as one of class j
-where its probability of j is at least what examples labelled j have on average.
+After Northcutt, Jiang and Chuang, Confident Learning: Estimating Uncertainty in Dataset Labels (JAIR 2021): an example
+counts as one of class j where its probability of j is at least what examples labelled j have on average.
 """
 
 from typing import NamedTuple
@@ -36,9 +36,11 @@ def confident_joint(given: Int[np.ndarray, "n"], probability: Float[np.ndarray, 
 
 
 def confident_class(given: Int[np.ndarray, "n"], probability: Float[np.ndarray, "n k"]) -> Int[np.ndarray, "n"]:
-    """The class that an example is confidently of: the likeliest among those whose threshold it reaches; -1 where it reaches none.
+    """The class that an example is confidently of: the likeliest among those whose threshold it reaches; -1 where it
+    reaches none.
 
-    The threshold of a class is the mean probability of it among the examples that are given it; a class that nobody is given is never reached.
+    The threshold of a class is the mean probability of it among the examples that are given it; a class that nobody is
+    given is never reached.
     """
     sizes = np.bincount(given, minlength=probability.shape[1])
     own = np.bincount(given, weights=probability[np.arange(len(given)), given], minlength=probability.shape[1])

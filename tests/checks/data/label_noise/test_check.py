@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from jaxrecipe.checks.data.label_noise import label_noise
-from jaxrecipe.checks.data.label_noise.confident_labels import confident_class, confident_joint, confident_learning
 from jaxrecipe.report.result import Images, Result, Status, Table
 from jaxrecipe.targets import Classes
 from jaxrecipe.task import Task
@@ -79,24 +78,48 @@ def test_clean_and_hard_tasks_raise_no_alarm(run: Run, make: Callable[[int], Tas
     assert result.status in (Status.PASS, Status.SKIP), f"{result.headline} {result.measured}"
 
 
+NOISE, SHUFFLED = "data/label-noise", "data/labels-shuffled"
+
+
 @pytest.mark.parametrize(
-    ("make", "status", "words"),
+    ("make", "status", "code"),
     [
-        (lambda: noisy(digits_task(), 0.07), Status.WARN, "Label noise"),
-        (lambda: noisy(digits_task(), 0.2), Status.FAIL, "Label noise"),
-        (lambda: noisy(digits_task(), 0.1, test_too=True), Status.WARN, "Label noise"),
-        (lambda: noisy(digits_task(), 0.3, test_too=True), Status.WARN, "Label noise"),
-        (lambda: noisy(regression_task(), 0.25), Status.WARN, "Label noise"),
-        (slipped_points, Status.WARN, "Residual outliers"),
-        (lambda: shuffled(digits_task()), Status.FAIL, "nothing to do with their inputs"),
-        (lambda: shuffled(multi_label_task()), Status.FAIL, "nothing to do with their inputs"),
-        (lambda: shuffled(regression_task().replace(test=regression_task(0).train)), Status.FAIL, "nothing to do"),
+        (lambda: noisy(digits_task(), 0.07), Status.WARN, NOISE),
+        (lambda: noisy(digits_task(), 0.2), Status.FAIL, NOISE),
+        (lambda: noisy(digits_task(), 0.1, test_too=True), Status.WARN, NOISE),
+        (lambda: noisy(digits_task(), 0.3, test_too=True), Status.WARN, NOISE),
+        (lambda: noisy(regression_task(), 0.25), Status.WARN, NOISE),
+        (slipped_points, Status.WARN, "data/target-outliers"),
+        (lambda: shuffled(digits_task()), Status.FAIL, SHUFFLED),
+        (lambda: shuffled(multi_label_task()), Status.FAIL, SHUFFLED),
+        (lambda: shuffled(regression_task().replace(test=regression_task(0).train)), Status.FAIL, SHUFFLED),
     ],
 )
-def test_noise_is_found_and_named(run: Run, make: Callable[[], Task], status: Status, words: str) -> None:
+def test_noise_is_found_and_named(run: Run, make: Callable[[], Task], status: Status, code: str) -> None:
     result = run(label_noise, make())
-    assert result.status is status, f"{result.headline} {result.measured}"
-    assert words in result.hint
+    assert (result.status, result.codes[0]) == (status, code), f"{result.headline} {result.measured}"
+    assert result.findings[0].causes[0].code == code
+
+
+def test_a_training_split_that_is_only_harder_is_no_failure(run: Run) -> None:
+    """Training clouds overlap more than test clouds: a difference of the splits, not of the labels."""
+    (x, y), (x_test, y_test) = hard(strength=2.0).train, hard(strength=2.0).test
+    blurred = x + 3.0 * np.random.default_rng(1).normal(size=x.shape).astype(np.float32) * (
+        np.arange(len(x))[:, None] % 2
+    )
+    result = run(label_noise, hard(strength=2.0).replace(train=(blurred, y), test=(x_test, y_test)))
+    assert result.status is Status.WARN, result.measured
+    assert [cause.code for cause in result.findings[0].causes] == [NOISE, "data/split-shift"]
+
+
+def test_several_heads_must_be_surer_than_one(run: Run) -> None:
+    task = HEALTHY["heads"](0)
+    (x, y), (x_test, y_test) = task.train, task.test
+    rng = np.random.default_rng(0)
+    wrong = np.where(rng.random(len(y["digit"])) < 0.2, (y["digit"] + 3) % 10, y["digit"]).astype(y["digit"].dtype)
+    result = run(label_noise, task.replace(train=(x, {**y, "digit": wrong}), test=(x_test, y_test)))
+    assert result.codes == (NOISE,)
+    assert result.findings[0].measures[0].name.startswith("digit: ")
 
 
 @pytest.mark.parametrize("share", [0.1, 0.3])
@@ -117,54 +140,35 @@ def test_the_suspects_are_the_wrong_labels(run: Run) -> None:
     assert len(pictures.images) == len(table.rows)
 
 
-def made_up(seed: int = 0, classes: int = 4) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    given = rng.integers(0, classes, size=300)
-    scores = rng.normal(size=(300, classes))
-    scores[np.arange(300), np.where(rng.random(300) < 0.2, (given + 1) % classes, given)] += 2.5
-    probability = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
-    return given, probability
-
-
-def test_the_confident_joint_is_that_of_a_loop() -> None:
-    given, probability = made_up()
-    thresholds = [probability[given == k, k].mean() for k in range(4)]
-    wanted = np.zeros((4, 4), int)
-    for i in range(300):
-        above = [k for k in range(4) if probability[i, k] >= thresholds[k]]
-        if above:
-            wanted[given[i], max(above, key=lambda k: probability[i, k])] += 1
-    assert np.array_equal(confident_joint(given, probability), wanted)
-    learnt = confident_learning(given, probability)
-    rows = wanted / wanted.sum(axis=1, keepdims=True) * np.bincount(given)[:, None]
-    assert learnt.joint == pytest.approx(rows / rows.sum())
-    assert learnt.share == pytest.approx(1 - np.trace(rows) / rows.sum())
-
-
-def test_the_confident_joint_is_that_of_cleanlab() -> None:
-    count = pytest.importorskip("cleanlab.count")
-    for seed in range(3):
-        given, probability = made_up(seed)
-        theirs = count.compute_confident_joint(given, probability, calibrate=False)
-        ours = confident_joint(given, probability)
-        # cleanlab puts at least one example on the diagonal
-        assert np.array_equal(ours - np.diag(np.diag(ours)), theirs - np.diag(np.diag(theirs)))
-        assert np.array_equal(np.maximum(np.diag(ours), 1), np.diag(theirs))
-        joint = count.estimate_joint(given, probability)
-        # and rounds the calibrated counts to whole examples
-        assert confident_learning(given, probability).joint == pytest.approx(joint, abs=2 / 300)
-
-
-def test_a_class_that_nobody_is_given_is_never_reached() -> None:
-    given, probability = made_up()
-    more = np.concatenate([0.5 * probability, np.full((300, 1), 0.5)], axis=1)
-    assert (confident_class(given, more) != 4).all()
-
-
-def test_the_threshold_moves_the_verdict(run: Run) -> None:
+def test_both_sides_of_each_threshold_without_clean_labels(run: Run) -> None:
     task = noisy(digits_task(), 0.15, test_too=True)
+    measured = run(label_noise, task).measured
+    surest, skill = measured["error where it is surest"], measured["skill of a simple predictor"]
+    ratio = surest / measured["error on held-out training labels"]
     assert run(label_noise, task).status is Status.WARN
-    assert run(label_noise, task, wrong=0.5).status is Status.PASS
+    assert run(label_noise, task, wrong=surest).status is Status.PASS
+    assert run(label_noise, task, skilled=1.01 * skill).status is Status.PASS
+    assert run(label_noise, task, skilled=0.99 * skill).status is Status.WARN
+    assert run(label_noise, task, evenly=1.01 * ratio).status is Status.PASS
+    assert run(label_noise, task, evenly=0.99 * ratio).status is Status.WARN
+    assert run(label_noise, task, standard_errors=40.0).status is Status.PASS
+
+
+def test_both_sides_of_each_threshold_with_clean_labels(run: Run) -> None:
+    task = noisy(digits_task(), 0.2)
+    gap = run(label_noise, task).measured["error on training minus error on test labels"]
+    assert run(label_noise, task, wrong=0.99 * gap).status is Status.WARN
+    assert run(label_noise, task, evenly=2.0).status is Status.WARN
+    assert run(label_noise, task, wrong=1.5 * gap, skilled=1.0).status is Status.PASS
+    assert run(label_noise, task, standard_errors=40.0).status is Status.PASS
+
+
+def test_both_sides_of_each_threshold_for_values(run: Run) -> None:
+    task = slipped_points()
+    share = run(label_noise, task).measured["share of outlying residuals"]
+    assert run(label_noise, task, outlying=0.99 * share).codes == ("data/target-outliers",)
+    assert "data/target-outliers" not in run(label_noise, task, outlying=1.01 * share).codes
+    assert "data/target-outliers" not in run(label_noise, task, tails=1e6).codes
 
 
 def test_without_test_data_and_from_items(run: Run) -> None:
