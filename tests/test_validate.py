@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jaxrecipe.diagnosis.causes.table import CAUSES
 from jaxrecipe.targets import Binary, Classes, MultiLabel, Tokens, Unspecified, Values
 from jaxrecipe.task import Loop, Model, Task, per_example
 from jaxrecipe.validate import InvalidTaskError, Problem, problems, validate
@@ -803,3 +804,22 @@ def test_invalid_task_survives_pickling() -> None:
 
     error = InvalidTaskError("t", [Problem(where="a", got="b", wanted="c", fix="D.")])
     assert str(pickle.loads(pickle.dumps(error))) == str(error)  # own bytes
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"loss": lambda out, y: jnp.square(out).mean(axis=0)}, "loss/wrong-axis"),
+        ({"loss": lambda out, y: jnp.square(out[:, :1] - y[None, :].astype(jnp.float32))}, "loss/broadcast"),
+        ({"loss": lambda out, y: jnp.square(out).mean()}, ""),
+        ({"train": (np.where(np.arange(len(X))[:, None] == 3, np.nan, X).astype(np.float32), Y)}, "data/not-finite"),
+        ({"train": (X, Y + 1)}, "data/labels-from-one"),
+        ({"train": (X, Y + 2)}, "data/labels-out-of-range"),
+        ({"train": (X, (Y / 255).astype(np.float32)), "loss": lambda out, y: out[:, 0] * y}, "data/labels-scaled"),
+    ],
+)
+def test_a_problem_that_is_a_cause_of_the_table_has_its_code(change: dict[str, Any], code: str) -> None:
+    with pytest.raises(InvalidTaskError) as caught:
+        validate(BASE.replace(**change))
+    assert {problem.code for problem in caught.value.problems} >= {code}
+    assert not code or code in CAUSES

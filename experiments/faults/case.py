@@ -128,7 +128,9 @@ def run_recipe(case: Case) -> tuple[list[Check], list[str]]:
     try:
         report = jr.check(task, seed=case.seed)
     except jr.InvalidTaskError as refused:
-        return [Check("validate", "FAIL", f"The task is refused: {refused}")], []
+        codes = tuple(dict.fromkeys(problem.code for problem in refused.problems if problem.code))
+        causes = tuple((code,) for code in codes)
+        return [Check("validate", "FAIL", f"The task is refused: {refused}", codes=codes, causes=causes)], list(codes)
     return [check_of(result) for result in report.results], [cause.code for cause in report.causes]
 
 

@@ -186,7 +186,7 @@ def _prepared_targets(task: Task) -> Callable[[PyTree, PyTree], PyTree]:
 def _allowed(target: Target) -> Callable[[np.ndarray], np.ndarray]:
     match target:
         case Classes(n=n):
-            return lambda labels: (labels >= 0) & (labels < n)
+            return lambda labels: (labels >= 0) & (labels < n) & (labels == np.floor(labels))
         case Tokens(vocabulary=n, pad=pad):
             return lambda labels: (labels >= 0) & (labels < n) | (labels == pad if pad is not None else False)
     return lambda labels: (labels == 0) | (labels == 1)
@@ -202,8 +202,11 @@ def _out_of_range(where: str, target: Target, seen: Range) -> Problem:
         fix = "Map the labels to 0 and 1 in prepare."
         return Problem(where=where, got=got, wanted=f"0 or 1, as {target} says", fix=fix)
     fix = "JAX would take another class for these without a word: correct the labels, or the declared number."
+    code = "data/labels-out-of-range"
     if seen.lowest == 1 and seen.highest == count:
-        fix = "They seem to count from 1: subtract 1 in prepare."
+        fix, code = "They seem to count from 1: subtract 1 in prepare.", "data/labels-from-one"
+    elif 0 <= seen.lowest <= seen.highest < 1:
+        fix, code = "They seem to have been scaled like the inputs: scale the inputs only.", "data/labels-scaled"
     elif seen.lowest < 0 and isinstance(target, Tokens):
         fix = f"If negative ones are padding, declare it: jr.Tokens({count}, pad={seen.lowest:g})."
-    return Problem(where=where, got=got, wanted=f"integers in [0, {count}), as {target} says", fix=fix)
+    return Problem(where=where, got=got, wanted=f"integers in [0, {count}), as {target} says", fix=fix, code=code)

@@ -23,6 +23,7 @@ class Problem:
         got: what is there.
         wanted: what should be.
         fix: what to do, a whole sentence.
+        code: the row of the table of causes that it is; empty where there is none.
         severity: "error" cannot work or is certainly a mistake; "warning" works and is probably not meant.
     """
 
@@ -30,6 +31,7 @@ class Problem:
     got: str
     wanted: str
     fix: str
+    code: str = ""
     severity: Literal["error", "warning"] = "error"
 
     def __str__(self) -> str:

@@ -45,10 +45,12 @@ class Traced:
             self.problems.append(Problem(where=where, got=message_of(error), wanted=wanted, fix=fix))
             return None
 
-    def expect(self, right: bool, where: str, *, got: str, wanted: str, fix: str, severity: Any = "error") -> bool:
+    def expect(
+        self, right: bool, where: str, *, got: str, wanted: str, fix: str, code: str = "", severity: Any = "error"
+    ) -> bool:
         """Note a problem unless it is right; whether it is."""
         if not right:
-            self.problems.append(Problem(where=where, got=got, wanted=wanted, fix=fix, severity=severity))
+            self.problems.append(Problem(where=where, got=got, wanted=wanted, fix=fix, code=code, severity=severity))
         return right
 
 
@@ -233,11 +235,13 @@ def per_example(traced: Traced, where: str, values: Any, outputs: PyTree, target
     right = single and values.shape == (size,)
     numeric = not right or (trees.is_floating(values) or (where != "task.loss" and not trees.is_inexact(values)))
     shapes = f"outputs {described(outputs)} against targets {described(targets)}"
+    code = ""
     if not single:
         fix = "Return one array: the sum of the parts, weighted as you want them."
     elif values.shape == ():
         fix = "Drop the mean over the batch, or wrap the function: jr.per_example(loss)."
     elif values.shape[:2] == (size, size):
+        code = "loss/broadcast"
         fix = (
             f"Every example meets every other: {shapes} broadcast. Give both one shape, by outputs[:, 0] or "
             "targets[:, None]."
@@ -245,12 +249,12 @@ def per_example(traced: Traced, where: str, values: Any, outputs: PyTree, target
     elif values.shape[0] == size:
         fix = "Take the mean (or the masked mean) over the axes after the first: values.mean(axis=(1, ...))."
     else:
+        code = "loss/wrong-axis"
         fix = f"It reduces the axis of the batch and keeps another one: {shapes}. Reduce the axes after the first."
     if not numeric:
         fix = "Return floating numbers: values.astype(jnp.float32)."
-    traced.expect(
-        right and numeric, where, got=described(values), wanted=f"float32[{size}], one number an example", fix=fix
-    )
+    wanted = f"float32[{size}], one number an example"
+    traced.expect(right and numeric, where, got=described(values), wanted=wanted, fix=fix, code=code)
 
 
 def find_fixed_batch(traced: Traced, task: Task, raw: tuple[PyTree, PyTree]) -> None:
@@ -270,6 +274,7 @@ def find_fixed_batch(traced: Traced, task: Task, raw: tuple[PyTree, PyTree]) -> 
             got=f"{errors[0].got} from a batch of {more.size}, where a batch of {traced.size} goes through",
             wanted="a function for any number of examples" + (f", here {errors[0].wanted}" if loss else ""),
             fix="Take the batch size from the arrays, and reduce no axis of it.",
+            code="loss/wrong-axis" if loss else "",
             severity="error" if loss else "warning",
         )
     )

@@ -29,6 +29,7 @@ def find(task: Task, split: Split, *, runs: bool) -> Iterator[Problem]:
             got=f"NaN or infinity in {rows.size} of {scope} examples, first in example {rows[0]}",
             wanted="finite numbers, or a task whose loss and gradients stay finite on them",
             fix="Drop these examples, or replace or mask the values in prepare.",
+            code="data/not-finite" if side.startswith("inputs") else "data/labels-not-finite",
         )
 
 

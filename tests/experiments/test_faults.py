@@ -152,6 +152,12 @@ class TestRunner:
     def test_a_task_that_is_refused_is_found_by_validate(self) -> None:
         found = run_case(Case(OWN, "fault", "04b_labels_divided_to_fractions", 0))
         assert [check.name for check in found.failed] == ["validate"]
+        assert found.causes == ("data/labels-scaled",)
+
+    def test_the_codes_of_what_is_refused_are_its_causes(self) -> None:
+        found = run_case(Case(OWN, "fault", "21b_labels_reduced_over_batch", 0))
+        assert (found.causes, found.failed[0].codes) == (("loss/wrong-axis",), ("loss/wrong-axis",))
+        assert Scores([found]).top_1.part == Scores([found]).first_check.part == 1
 
     @pytest.mark.slow
     def test_workers_report_errors_and_are_ended_when_late(self) -> None:
