@@ -131,7 +131,7 @@ class Setup:
                 'split "test" was asked for, but the task has no test data; give Task(test=(inputs, targets))'
             )
         inputs, targets = source.gather(np.asarray(indices))
-        return prepare_batch(self.task, *jax.tree.map(jnp.asarray, (inputs, targets)))
+        return prepare_batch(self.task, *jax.device_put((inputs, targets)))
 
     def sample(self, split: Split, size: int) -> tuple[Any, Any]:
         """At most `size` prepared examples of a split, drawn without replacement by the seed."""
@@ -277,9 +277,14 @@ def library_loop(task: Task, train: Source, seed: int) -> Loop:
     train_step = make_train_step(ready)
     indices, _ = batch_indices(seed, 0, train.size, min(task.batch_size, train.size))
 
+    compiled = jax.jit(partial(init_state, task))
+
     def init(key: PRNGKeyArray) -> TrainState:
-        inputs, _ = prepare_batch(task, *jax.tree.map(jnp.asarray, train.gather(indices)))
-        return init_state(task, key, inputs)
+        inputs, _ = prepare_batch(task, *jax.device_put(train.gather(indices)))
+        try:
+            return compiled(key, inputs)
+        except jax.errors.JAXTypeError:  # an init that looks at values cannot be compiled
+            return init_state(task, key, inputs)
 
     def step(state: TrainState, inputs: Any, targets: Any, key: PRNGKeyArray) -> tuple[TrainState, Any]:
         keyed = TrainState(state.step, state.params, state.model_state, state.opt_state, state.loss_scale, key)

@@ -114,11 +114,18 @@ def _described(leaf: Any) -> str:
 
 def global_norm(tree: PyTree) -> Float32[Array, ""]:
     """Square root of the sum of all squares of the floating leaves, added up in float32 whatever their dtype."""
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if is_inexact(leaf)]
+    traced = any(isinstance(leaf, Tracer) for leaf in leaves)
+    return _norm_of(leaves) if traced else _compiled_norm_of(leaves)
 
-    def squares(leaf: Array) -> Float32[Array, ""]:
-        return jnp.sum(jnp.square(jnp.abs(leaf).astype(jnp.float32)))
 
-    return jnp.sqrt(sum((squares(leaf) for leaf in jax.tree.leaves(tree) if is_inexact(leaf)), jnp.float32(0)))
+def _norm_of(leaves: list[Any]) -> Float32[Array, ""]:
+    squares = (jnp.sum(jnp.square(jnp.abs(leaf).astype(jnp.float32))) for leaf in leaves)
+    return jnp.sqrt(sum(squares, jnp.float32(0)))
+
+
+_compiled_norm_of = jax.jit(_norm_of)
+"""One program for a whole tree, not three for each shape."""
 
 
 def named_leaves(tree: PyTree) -> dict[str, Any]:
@@ -194,8 +201,24 @@ def take(tree: PyTree, indices: Any) -> PyTree:
 
 
 def copy(tree: PyTree) -> PyTree:
-    """The same values in fresh device buffers, so that the copy may be donated. What is no array stays as it is."""
-    return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True) if is_array(leaf) else leaf, tree)
+    """The same values in fresh device buffers, so that the copy may be donated. What is no array stays as it is.
+
+    Arrays of one device are copied by one program for the whole tree, not by one for each shape.
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    places = [place for place, leaf in enumerate(leaves) if isinstance(leaf, jax.Array)]
+    devices = {frozenset(leaves[place].devices()) for place in places if not isinstance(leaves[place], jax.core.Tracer)}
+    together = len(devices) == 1 and len(next(iter(devices))) == 1
+    copied = _copied([leaves[place] for place in places]) if together else [leaves[place].copy() for place in places]
+    for place, leaf in zip(places, copied, strict=True):
+        leaves[place] = leaf
+    fresh = [jax.device_put(np.array(leaf)) if isinstance(leaf, np.ndarray | np.generic) else leaf for leaf in leaves]
+    return jax.tree.unflatten(structure, fresh)
+
+
+@jax.jit
+def _copied(leaves: list[Any]) -> list[Any]:
+    return [jnp.copy(leaf) for leaf in leaves]
 
 
 def nbytes(tree: PyTree) -> int:
