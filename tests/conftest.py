@@ -1,7 +1,29 @@
-"""Strict tests: dtype promotion must be spelled out, and every annotated shape and dtype is checked at run time."""
+"""Strict tests: dtype promotion must be spelled out, and every annotated shape and dtype is checked at run time.
+
+All processes of one run share a folder of compiled programs, so that none is compiled twice; it goes with the run.
+"""
+
+import os
+import shutil
+import tempfile
+
+import pytest
+
+# Read by jax when it is imported, by the other test processes and by the programs that tests start.
+OURS = None if "JAX_COMPILATION_CACHE_DIR" in os.environ else tempfile.mkdtemp(prefix="jaxrecipe-programs-")
+if OURS is not None:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = OURS
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 import jax
 from jaxtyping import install_import_hook
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 hook = install_import_hook("jaxrecipe", "beartype.beartype")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the programs of this run, in the process that made their folder."""
+    if OURS is not None:
+        shutil.rmtree(OURS, ignore_errors=True)
