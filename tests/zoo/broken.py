@@ -1,4 +1,4 @@
-"""Ways to break a healthy set-up, one thing each: functions from a healthy Task to a broken one."""
+"""Broken set-ups, one thing each: faults of the catalogue on the zoo's small tasks, and what the catalogue lacks."""
 
 from typing import Any
 
@@ -7,49 +7,24 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxrecipe.catalogue import data, loss, model, step
+from jaxrecipe.catalogue.edits import on_inputs as before_model
+from jaxrecipe.catalogue.edits import on_outputs as after_model
+from jaxrecipe.catalogue.edits import on_params as with_init
+from jaxrecipe.catalogue.own_loop import with_own_loop
 from jaxrecipe.targets import Classes
-from jaxrecipe.task import Loop, Model, Task
-from tests.zoo.healthy import cross_entropy, digits_task, flat, linear, regression_task
+from jaxrecipe.task import Model, Task
+from tests.zoo.healthy import digits_task, dropout_task, linear, regression_task
 
-
-def after_model(task: Task, change: Any) -> Task:
-    """The task with something done to the model's outputs."""
-    model = task.model
-
-    def apply(params: Any, state: Any, inputs: Any, *, train: bool, key: Any) -> tuple[Any, Any]:
-        outputs, state = model.apply(params, state, inputs, train=train, key=key)
-        return change(outputs), state
-
-    return task.replace(model=Model(model.init, apply, model.name))
-
-
-def before_model(task: Task, change: Any) -> Task:
-    """The task with something done to the inputs inside the model."""
-    model = task.model
-
-    def apply(params: Any, state: Any, inputs: Any, *, train: bool, key: Any) -> tuple[Any, Any]:
-        return model.apply(params, state, change(inputs), train=train, key=key)
-
-    return task.replace(model=Model(model.init, apply, model.name))
-
-
-def with_init(task: Task, change: Any) -> Task:
-    """The task with something done to the initial parameters."""
-    model = task.model
-
-    def init(key: Any, inputs: Any) -> tuple[Any, Any]:
-        params, state = model.init(key, inputs)
-        return change(params), state
-
-    return task.replace(model=Model(init, model.apply, model.name))
+__all__ = ["after_model", "before_model", "with_init"]
 
 
 def softmax_in_model() -> Task:
-    return after_model(digits_task(), jax.nn.softmax)
+    return loss.softmax_in_model(digits_task())
 
 
 def softmax_in_loss() -> Task:
-    return digits_task().replace(loss=lambda logits, labels: cross_entropy(jax.nn.softmax(logits), labels))
+    return loss.softmax_in_loss(digits_task())
 
 
 def relu_on_logits() -> Task:
@@ -59,15 +34,11 @@ def relu_on_logits() -> Task:
 
 
 def reshape_for_transpose() -> Task:
-    """Two axes are swapped by a reshape, which moves numbers from one example to another."""
-    return before_model(digits_task(), lambda x: flat(x).reshape(64, x.shape[0]).T)
+    return model.reshape_for_transpose(digits_task())
 
 
 def batch_softmax() -> Task:
-    def loss(logits: Any, labels: Any) -> Any:
-        return -jnp.take_along_axis(jax.nn.log_softmax(logits, axis=0), labels[:, None], axis=1)[:, 0]
-
-    return digits_task().replace(loss=loss)
+    return loss.softmax_over_batch(digits_task())
 
 
 def batch_mean_leak() -> Task:
@@ -86,15 +57,15 @@ def column_against_row() -> Task:
 
 
 def blind_model() -> Task:
-    return before_model(digits_task(), lambda x: 0.0 * jax.lax.stop_gradient(jnp.nan_to_num(x)))
+    return model.image_ignored(digits_task())
 
 
 def sign_flipped() -> Task:
-    return digits_task().replace(loss=lambda logits, labels: -cross_entropy(logits, labels))
+    return loss.sign_flipped(digits_task())
 
 
 def negative_squared_error() -> Task:
-    return regression_task().replace(loss=lambda outputs, values: -jnp.square(outputs - values).mean(axis=1))
+    return loss.error_sign_flipped(regression_task())
 
 
 def learning_rate_tiny() -> Task:
@@ -110,14 +81,11 @@ def updates_thrown_away() -> Task:
 
 
 def labels_shuffled() -> Task:
-    task = digits_task()
-    x, y = task.train
-    return task.replace(train=(x, np.random.default_rng(3).permutation(y)))
+    return data.targets_shuffled(digits_task())
 
 
 def blank_inputs() -> Task:
-    task = digits_task()
-    return task.replace(prepare=lambda x, y: (jnp.zeros(x.shape, jnp.float32), y))
+    return data.blank_inputs(digits_task())
 
 
 def wild_init() -> Task:
@@ -164,11 +132,7 @@ def squared_error_for_classes() -> Task:
 
 
 def logits_into_probability_loss() -> Task:
-    def loss(outputs: Any, labels: Any) -> Any:
-        picked = jnp.take_along_axis(outputs, labels[:, None], axis=1)[:, 0]
-        return -jnp.log(jnp.clip(picked, 1e-7, 1.0))
-
-    return digits_task().replace(loss=loss)
+    return loss.logits_as_probabilities(digits_task())
 
 
 def not_finite_loss() -> Task:
@@ -187,65 +151,18 @@ def wrong_final_bias() -> Task:
 
 
 def unseeded_init() -> Task:
-    rng = np.random.default_rng()
-    noise = lambda leaf: leaf + jnp.asarray(rng.normal(size=leaf.shape) * 0.01, jnp.float32)  # noqa: E731
-    return with_init(digits_task(), lambda params: jax.tree.map(noise, params))
-
-
-class ShiftingImages:
-    """A data source that returns another crop of the same image at every read."""
-
-    def __init__(self) -> None:
-        (self.images, self.labels), _ = digits()
-        self.rng = np.random.default_rng()
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        return np.roll(self.images[index], self.rng.integers(8), axis=0), self.labels[index]
-
-
-def digits() -> Any:
-    task = digits_task()
-    return task.train, task.test
+    return step.unseeded_init(digits_task())
 
 
 def unseeded_data() -> Task:
-    return digits_task().replace(train=ShiftingImages())
+    return step.unseeded_reader(digits_task())
 
 
 def dropout_loop(*, reuse_key: bool) -> Task:
     """A hand-written loop around a model with dropout; with `reuse_key` every step draws the same mask."""
-    from tests.zoo.healthy import dropout_task
-
-    task = dropout_task()
-    optimizer = optax.adam(2e-3)
-
-    def init(key: Any) -> dict[str, Any]:
-        params, _ = task.model.init(key, None)
-        return {
-            "params": params,
-            "opt": optimizer.init(params),
-            "step": jnp.zeros((), jnp.int32),
-            "key": jax.random.key(7),
-        }
-
-    @jax.jit
-    def step(state: dict[str, Any], inputs: Any, targets: Any, key: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        key = state["key"] if reuse_key else jax.random.fold_in(state["key"], state["step"])
-
-        def mean_loss(params: Any) -> Any:
-            outputs, _ = task.model.apply(params, {}, inputs, train=True, key=key)
-            return task.loss(outputs, targets).mean()
-
-        loss, grads = jax.value_and_grad(mean_loss)(state["params"])
-        with jax.numpy_dtype_promotion("standard"):
-            updates, opt = optimizer.update(grads, state["opt"])
-        params = optax.apply_updates(state["params"], updates)
-        return {**state, "params": params, "opt": opt, "step": state["step"] + 1}, {"loss": loss}
-
-    return task.replace(loop=Loop(init=init, step=step, variables=lambda state: (state["params"], {})))
+    if reuse_key:
+        return step.same_key_for_dropout(dropout_task())
+    return with_own_loop(dropout_task(), draw=lambda state, _key: jax.random.fold_in(jax.random.key(7), state["step"]))
 
 
 def one_output_softmax() -> Task:

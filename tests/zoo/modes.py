@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxrecipe.catalogue import evaluation, model, step
 from jaxrecipe.task import Loop, Model, Task
-from tests.zoo.broken import before_model, with_init
+from tests.zoo.broken import with_init
 from tests.zoo.healthy import batch_norm_task, digits_task, dropout_task
 
 
@@ -26,13 +27,7 @@ def dropout_on_outputs() -> Task:
 
 
 def dropout_at_eval() -> Task:
-    task = dropout_task()
-    model = task.model
-
-    def apply(params: Any, state: Any, inputs: Any, *, train: bool, key: Any) -> tuple[Any, Any]:
-        return model.apply(params, state, inputs, train=True, key=jax.random.key(0) if key is None else key)
-
-    return task.replace(model=Model(model.init, apply))
+    return evaluation.dropout_at_eval(dropout_task())
 
 
 def statistics_moved_at_eval() -> Task:
@@ -109,7 +104,7 @@ def detached_layer() -> Task:
 
 
 def constant_init() -> Task:
-    return with_init(digits_task(), lambda params: jax.tree.map(lambda leaf: jnp.full_like(leaf, 0.1), params))
+    return model.constant_init(digits_task())
 
 
 def dead_units() -> Task:
@@ -118,7 +113,7 @@ def dead_units() -> Task:
 
 
 def clipped_to_nothing() -> Task:
-    return digits_task().replace(optimizer=optax.chain(optax.clip_by_global_norm(1e-6), optax.sgd(0.1)))
+    return step.clip_norm_tiny(digits_task())
 
 
 def declared_but_moving() -> Task:
@@ -130,4 +125,4 @@ def declared_and_frozen() -> Task:
 
 
 def blank_model() -> Task:
-    return before_model(digits_task(), jnp.zeros_like)
+    return model.image_ignored(digits_task())
