@@ -11,6 +11,7 @@ from jaxrecipe.catalogue import data, loss, model, step
 from jaxrecipe.catalogue.edits import on_inputs as before_model
 from jaxrecipe.catalogue.edits import on_outputs as after_model
 from jaxrecipe.catalogue.edits import on_params as with_init
+from jaxrecipe.catalogue.edits import on_train
 from jaxrecipe.catalogue.own_loop import with_own_loop
 from jaxrecipe.targets import Classes
 from jaxrecipe.task import Model, Task
@@ -81,7 +82,7 @@ def updates_thrown_away() -> Task:
 
 
 def labels_shuffled() -> Task:
-    return data.targets_shuffled(digits_task())
+    return on_train(digits_task(), lambda x, y: (x, np.random.default_rng(3).permutation(y)))
 
 
 def blank_inputs() -> Task:
@@ -154,8 +155,22 @@ def unseeded_init() -> Task:
     return step.unseeded_init(digits_task())
 
 
+class ShiftingImages:
+    """A data source that returns another crop of the same image at every read."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
+        self.images, self.labels = images, labels
+        self.rng = np.random.default_rng()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        return np.roll(self.images[index], self.rng.integers(8), axis=0), self.labels[index]
+
+
 def unseeded_data() -> Task:
-    return step.unseeded_reader(digits_task())
+    return digits_task().replace(train=ShiftingImages(*digits_task().train))
 
 
 def dropout_loop(*, reuse_key: bool) -> Task:
