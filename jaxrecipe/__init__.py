@@ -10,7 +10,8 @@ from jaxrecipe.diagnosis.measure import Measure, Severity
 from jaxrecipe.precision.loss_scale import dynamic_loss_scale, no_loss_scale, static_loss_scale
 from jaxrecipe.precision.policy import Policy
 from jaxrecipe.recipe import check
-from jaxrecipe.report.result import RecipeFailedError, Report, Result, Status, skipped
+from jaxrecipe.report.report import RecipeFailedError, Report
+from jaxrecipe.report.result import Result, Status, skipped
 from jaxrecipe.setup import Setup, make_setup
 from jaxrecipe.targets import Binary, Classes, MultiLabel, Tokens, Unspecified, Values
 from jaxrecipe.task import Loop, Model, Task, per_example

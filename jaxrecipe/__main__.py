@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxrecipe.report.result import Report
+    from jaxrecipe.report.report import Report
     from jaxrecipe.task import Task
 
 # Imports stand inside the functions, so that --help and a mistyped option answer without loading what they do not need.

@@ -1,18 +1,20 @@
 """Runs the checks in the order of the recipe and collects what they find."""
 
+import difflib
 import os
+import sys
 import time
 import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import jax
 
 from jaxrecipe.checks.table import RECIPE, Check, as_check
 from jaxrecipe.compiles import counting_compiles
-from jaxrecipe.report.result import Report, Result, Scalar, Status, Table, skipped
+from jaxrecipe.report.report import Report
+from jaxrecipe.report.result import Result, Scalar, Status, Table, skipped
 from jaxrecipe.setup import Setup, TimeLimitError, make_setup
 from jaxrecipe.task import Task
 from jaxrecipe.validate import validate
@@ -69,7 +71,7 @@ def check(
         for one in chosen:
             tell(one.name, None)
             result = run_one(setup, one, thresholds=overrides.get(one.name), time_limit=time_limit)
-            results.append(as_expected(result, (expect or {}).get(one.name)))
+            results.append(replace(result, expected=(expect or {}).get(one.name, "")))
             tell(one.name, results[-1])
     return Report(
         task=task.name,
@@ -141,22 +143,28 @@ def select_checks(
 
 
 def versions() -> dict[str, str]:
-    """Versions of what a result depends on, and the devices it was measured on; what is not installed is left out."""
-    packages = {}
-    for name in ("jax", "jaxlib", "flax", "optax", "numpy", "jaxrecipe"):
-        try:
-            packages[name] = version(name)
-        except PackageNotFoundError:  # a bare copy of the tree has no metadata
-            continue
+    """Versions of what a result depends on, and the devices it was measured on; what is not loaded is left out."""
+    loaded = {name: sys.modules.get(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy", "jaxrecipe")}
+    packages = {name: str(module.__version__) for name, module in loaded.items() if hasattr(module, "__version__")}
     return {**packages, "devices": f"{jax.device_count()} {jax.devices()[0].device_kind}"}
 
 
 def require_known(names: Collection[str], where: str, table: Sequence[Check] = RECIPE, *, stages: bool = False) -> None:
-    """Every name must be a check (or a stage)."""
+    """Every name must be a check (or a stage).
+
+    Raises:
+        ValueError: if one is not; says which it may have been, and lists those that there are.
+    """
     valid = [row.name for row in table] + (sorted({row.stage for row in table}) if stages else [])
-    unknown = [name for name in names if name not in valid]
+    unknown = [f"{name}{suggestion(name, valid)}" for name in names if name not in valid]
     if unknown:
         raise ValueError(f"{where}: no check is called {', '.join(unknown)}; the names are {', '.join(valid)}")
+
+
+def suggestion(name: str, known: Collection[str]) -> str:
+    """Words that ask whether the nearest known name was meant, to stand behind a name; empty where none is near."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def threshold_overrides(thresholds: Thresholds, table: Sequence[Check] = RECIPE) -> dict[str, dict[str, Scalar]]:
@@ -169,7 +177,7 @@ def threshold_overrides(thresholds: Thresholds, table: Sequence[Check] = RECIPE)
     for row in table:
         own, valid = thresholds.get(row.name, {}), row.thresholds
         problems += [
-            f"{row.name} has no threshold {name}; it has {', '.join(valid) or 'none'}"
+            f"{row.name} has no threshold {name}{suggestion(name, valid)}; it has {', '.join(valid) or 'none'}"
             for name in own
             if name not in valid
         ]
@@ -177,17 +185,6 @@ def threshold_overrides(thresholds: Thresholds, table: Sequence[Check] = RECIPE)
     if problems:
         raise ValueError("thresholds: " + "; ".join(problems))
     return overrides
-
-
-def as_expected(result: Result, reason: str | None) -> Result:
-    """A failure that the user announced is EXPECTED; a pass that should have failed says so."""
-    if reason is None:
-        return result
-    if result.status in (Status.FAIL, Status.WARN):
-        summary = f"{result.headline} Expected ({result.status}): {reason}"
-        return replace(result, summary=summary, ended=Status.EXPECTED)
-    note = f"It was expected to fail ({reason}) and did not: remove the expectation."
-    return replace(result, summary=f"{result.summary} {note}")
 
 
 def _timed_out(limit: float) -> Result:

@@ -15,7 +15,8 @@ from jaxrecipe.checks.table import RECIPE, Check
 from jaxrecipe.cli import options
 from jaxrecipe.cli.pages import explain
 from jaxrecipe.diagnosis.finding import warning
-from jaxrecipe.report.result import Report, Result
+from jaxrecipe.report.report import Report
+from jaxrecipe.report.result import Result
 
 SETUP = """
 import jax, numpy as np, optax

@@ -60,10 +60,10 @@ def modules() -> dict[str, Path]:
     return found
 
 
-def imported(source: str, known: set[str], *, top_level: bool = False) -> Iterator[str]:
-    """Modules of the package that a source imports; with `top_level` only what is imported when it is itself."""
+def imported(source: str, known: set[str], *, at_run_time: bool = False) -> Iterator[str]:
+    """Modules of the package that a source imports, inside functions too; `at_run_time` without those for type checkers."""
     tree = ast.parse(source)
-    nodes = _run_on_import(tree) if top_level else ast.walk(tree)
+    nodes = _at_run_time(tree) if at_run_time else ast.walk(tree)
     for node in nodes:
         if isinstance(node, ast.Import):
             yield from (name for alias in node.names if (name := _inside(alias.name)) is not None)
@@ -82,15 +82,13 @@ def _inside(name: str) -> str | None:
     return name.removeprefix("jaxrecipe.") if name.startswith("jaxrecipe.") else None
 
 
-def _run_on_import(node: ast.AST) -> Iterator[ast.AST]:
-    """Statements that run when the module is imported: no function bodies, nothing for type checkers only."""
+def _at_run_time(node: ast.AST) -> Iterator[ast.AST]:
+    """All statements but those for type checkers only."""
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            continue
         if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
             continue
         yield child
-        yield from _run_on_import(child)
+        yield from _at_run_time(child)
 
 
 def allowed(module: str) -> set[str]:
@@ -129,7 +127,8 @@ def test_the_table_itself_has_no_cycle() -> None:
 def test_no_cycle() -> None:
     known = modules()
     graph = {
-        module: set(imported(path.read_text(), set(known), top_level=True)) - {module} for module, path in known.items()
+        module: set(imported(path.read_text(), set(known), at_run_time=True)) - {module}
+        for module, path in known.items()
     }
     try:
         TopologicalSorter(graph).prepare()
@@ -193,11 +192,11 @@ def test_a_wrong_arrow_is_found(module: str, source: str) -> None:
 
 def test_a_cycle_would_be_found() -> None:
     known = {"a", "b"}
-    graph = {"a": set(imported("from jaxrecipe import b", known, top_level=True)), "b": {"a"}}
-    with pytest.raises(CycleError):
-        TopologicalSorter(graph).prepare()
-    lazily = "def f():\n    from jaxrecipe import b\nif TYPE_CHECKING:\n    import jaxrecipe.b"
-    assert not set(imported(lazily, known, top_level=True))
+    for source in ("from jaxrecipe import b", "def f():\n    from jaxrecipe import b"):
+        graph = {"a": set(imported(source, known, at_run_time=True)), "b": {"a"}}
+        with pytest.raises(CycleError):
+            TopologicalSorter(graph).prepare()
+    assert not set(imported("if TYPE_CHECKING:\n    import jaxrecipe.b", known, at_run_time=True))
 
 
 def test_importing_the_package_pulls_in_nothing_heavy() -> None:

@@ -13,7 +13,8 @@ from jaxrecipe import recipe
 from jaxrecipe.checks.table import Check
 from jaxrecipe.diagnosis.finding import failure, warning
 from jaxrecipe.diagnosis.measure import Measure
-from jaxrecipe.report.result import Report, Result, Status
+from jaxrecipe.report.report import Report
+from jaxrecipe.report.result import Result, Status
 from jaxrecipe.setup import Setup, make_setup
 from jaxrecipe.targets import Values
 from jaxrecipe.task import Model, Task

@@ -9,7 +9,9 @@ from jaxrecipe.cli.progress import training
 from jaxrecipe.data.batches import steps_per_epoch
 from jaxrecipe.demo.bugs import BUGS, Bug, find_bug
 from jaxrecipe.demo.digits import BATCH_SIZE, EPOCHS
-from jaxrecipe.report.result import Report, Status
+from jaxrecipe.recipe import suggestion
+from jaxrecipe.report.report import Report
+from jaxrecipe.report.result import Status
 from jaxrecipe.task import Task
 from jaxrecipe.training.intervals import Estimate
 from jaxrecipe.training.loop import Fit, fit
@@ -26,7 +28,8 @@ def find(name: str) -> Bug:
     try:
         return find_bug(name)
     except ValueError as error:
-        raise UsageError(str(error)) from error
+        near = suggestion(name.replace("-", "_"), [bug.name for bug in BUGS])
+        raise UsageError(f"{error}{near}") from error
 
 
 def with_accuracy(report: Report, task: Task, console: Console, *, seed: int = 0) -> Report:

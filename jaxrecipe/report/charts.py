@@ -7,9 +7,9 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from jaxrecipe.report.axes import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Scale, frame, x_scale, y_scale
+from jaxrecipe.report.evidence import Curve, Histogram
 from jaxrecipe.report.markup import Markup, data_block, element, join
 from jaxrecipe.report.numbers import floats, number, plural, shorten, thinned
-from jaxrecipe.report.result import Curve, Histogram
 
 COLOURS = 6
 """How many colours the style sheet has for series; then they repeat with another dash."""
@@ -36,7 +36,7 @@ def curve_chart(curve: Curve) -> Markup:
     heading = [f"{curve.x_label} {number(float(v))}" for v in x]
     hover = _hover(across(x), heading, readings, {name: up(y) for name, y in series.items()})
     notes = _notes(series, curve.log_y, len(curve.series) - len(series))
-    return join([_legend(series), _svg(f"{curve.title}: {_told(series)}", shapes, hover), *notes])
+    return join([_legend(series), _svg(f"{curve.title}: {_ends_in_words(series)}", shapes, hover), *notes])
 
 
 def histogram_chart(histogram: Histogram) -> Markup:
@@ -174,10 +174,10 @@ def _svg(label: str, shapes: list[Markup], hover: Markup) -> Markup:
     return element("div", drawn, hover, class_="plot", data_plot="lines")
 
 
-def _told(series: Series) -> str:
+def _ends_in_words(series: Series) -> str:
     """The chart in words: where each series begins and ends."""
-    told = [f"{name} from {number(float(y[0]))} to {number(float(y[-1]))}" for name, y in series.items() if y.size]
-    return "; ".join(told[:6])
+    ends = [f"{name} from {number(float(y[0]))} to {number(float(y[-1]))}" for name, y in series.items() if y.size]
+    return "; ".join(ends[:6])
 
 
 def _notes(series: Series, log: bool, left_out: int) -> list[Markup]:

@@ -6,11 +6,11 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from jaxrecipe.report.charts import curve_chart, histogram_chart
+from jaxrecipe.report.evidence import Curve, Evidence, Histogram, Images, Matrix, Scalar, Table
 from jaxrecipe.report.heatmap import heatmap
 from jaxrecipe.report.markup import Markup, element, join
 from jaxrecipe.report.numbers import floats, number, plural
 from jaxrecipe.report.png import data_uri
-from jaxrecipe.report.result import Curve, Evidence, Histogram, Images, Matrix, Scalar, Table
 
 _MOST_IMAGES = 256
 _MOST_ROWS = 2000

@@ -3,6 +3,7 @@
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from jaxrecipe.report.evidence import Matrix
 from jaxrecipe.report.markup import Markup, data_block, element, join
 from jaxrecipe.report.numbers import (
     block_width,
@@ -17,7 +18,6 @@ from jaxrecipe.report.numbers import (
     unit_scaled,
 )
 from jaxrecipe.report.png import data_uri
-from jaxrecipe.report.result import Matrix
 
 _RISING = ((19, 18, 43), (43, 58, 140), (31, 127, 156), (79, 192, 141), (246, 230, 90))
 """Dark to bright, for values of one sign: brightness alone tells the order, in grey print too."""
@@ -99,7 +99,7 @@ def _svg(
     shapes.append(_colour_scale(values, matrix.log, left + across + 16, top, max(down, 90.0)))
     total = left + across + 92, max(top + down, top + 100) + 44
     found = finite_range(values)
-    told = f"{matrix.title}: {values.shape[0]} × {values.shape[1]}" + (
+    words = f"{matrix.title}: {values.shape[0]} × {values.shape[1]}" + (
         f", from {number(found[0])} to {number(found[1])}" if found else ""
     )
     drawn = element(
@@ -108,7 +108,7 @@ def _svg(
         viewBox=f"0 0 {total[0]:.0f} {total[1]:.0f}",
         width=f"{total[0]:.0f}",
         role="img",
-        aria_label=told,
+        aria_label=words,
         tabindex=0,
         class_="heat",
     )

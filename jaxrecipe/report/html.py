@@ -8,45 +8,48 @@ from string import Template
 from jaxrecipe.report.figures import figure, pairs
 from jaxrecipe.report.markup import Markup, element, join
 from jaxrecipe.report.numbers import number, plural, seconds
-from jaxrecipe.report.result import Report, Result, Status
-from jaxrecipe.report.text import OUTCOMES, STYLES, by_stage
+from jaxrecipe.report.page_findings import finding_block, likeliest, measure_table
+from jaxrecipe.report.result import Result, Status
+from jaxrecipe.report.run import Run
+from jaxrecipe.report.text import MOST_CAUSES, OUTCOMES, STYLES, by_stage
 
 _OPEN = (Status.WARN, Status.FAIL, Status.EXPECTED, Status.CRASHED, Status.TIMEOUT)
 
 
-def page(report: Report) -> str:
+def page(run: Run) -> str:
     """The whole page."""
     script = _file("script.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-    stages = by_stage(report)
-    anchors = {id(result): f"check-{i}" for i, result in enumerate(report.results)}
+    stages = by_stage(run)
+    anchors = {id(result): f"check-{i}" for i, result in enumerate(run.results)}
     return Template(_file("template.html")).substitute(
-        title=element("title", f"{report.verdict} · {report.task}"),
+        title=element("title", f"{run.verdict} · {run.task}"),
         digest=digest,
         style=_file("style.css"),
         script=script,
-        verdict=_header(report),
-        bar=_bar(report),
+        verdict=_header(run),
+        bar=_bar(run),
         overview=element(
             "nav",
             *(_overview(name, group, anchors) for name, group in stages.items()),
             aria_label="Checks",
             class_="overview",
         ),
-        filters=_filters(report, list(stages)),
+        filters=_filters(run, list(stages)),
         stages=join(_stage(name, group, anchors) for name, group in stages.items())
         or element("p", "No check was run.", class_="empty"),
-        footer=_footer(report),
+        causes=likeliest(run, anchors, most=MOST_CAUSES),
+        footer=_footer(run),
     )
 
 
-def framed(report: Report) -> str:
+def framed(run: Run) -> str:
     """The page for a notebook: in a frame of its own, which its style and script cannot leave."""
     return element(
         "iframe",
-        srcdoc=page(report),
+        srcdoc=page(run),
         sandbox="allow-scripts",
-        title=f"Report on {report.task}",
+        title=f"Report on {run.task}",
         style="width:100%;height:720px;border:1px solid #8884;border-radius:8px;resize:vertical",
     )
 
@@ -55,39 +58,41 @@ def _file(name: str) -> str:
     return resources.files("jaxrecipe.report").joinpath("page", name).read_text(encoding="utf-8")
 
 
-def _header(report: Report) -> Markup:
-    worst = next(
-        (status for status in (Status.FAIL, Status.CRASHED, Status.WARN) if report.counts[status]), Status.PASS
-    )
+def _header(run: Run) -> Markup:
+    worst = next((status for status in (Status.FAIL, Status.CRASHED, Status.WARN) if run.counts[status]), Status.PASS)
     facts = [
-        ("time", seconds(report.seconds)),
-        ("programs compiled", number(report.programs)),
-        ("seed", str(report.seed)),
+        ("time", seconds(run.seconds)),
+        ("programs compiled", number(run.programs)),
+        ("seed", str(run.seed)),
     ]
     return element(
         "header",
         element("p", "jaxrecipe report", class_="kicker"),
-        element("h1", report.task),
-        element("p", report.verdict, class_=f"verdict {worst.lower()}"),
-        *(element("p", note, class_="remark") for note in report.notes),
-        pairs([*facts, *report.versions.items()], "facts"),
+        element("h1", run.task),
+        element("p", run.verdict, class_=f"verdict {worst.lower()}"),
+        *(element("p", note, class_="remark") for note in run.notes),
+        *(
+            element("p", "Most likely cause: ", element("a", cause.title, href="#causes"), class_="remark")
+            for cause in run.causes[:1]
+        ),
+        pairs([*facts, *run.versions.items()], "facts"),
     )
 
 
-def _bar(report: Report) -> Markup:
+def _bar(run: Run) -> Markup:
     """How many of each status, as a bar."""
     parts = [
-        element("rect", class_=status.lower(), x=start, y=0, width=report.counts[status], height=1)
-        for status, start in zip(OUTCOMES, _starts(report), strict=True)
-        if report.counts[status]
+        element("rect", class_=status.lower(), x=start, y=0, width=run.counts[status], height=1)
+        for status, start in zip(OUTCOMES, _starts(run), strict=True)
+        if run.counts[status]
     ]
-    words = ", ".join(f"{report.counts[status]} {word}" for status, word in OUTCOMES.items() if report.counts[status])
-    view = f"0 0 {max(1, len(report.results))} 1"
+    words = ", ".join(f"{run.counts[status]} {word}" for status, word in OUTCOMES.items() if run.counts[status])
+    view = f"0 0 {max(1, len(run.results))} 1"
     return element("svg", *parts, viewBox=view, preserveAspectRatio="none", role="img", aria_label=words, class_="bar")
 
 
-def _starts(report: Report) -> list[int]:
-    counts = [report.counts[status] for status in OUTCOMES]
+def _starts(run: Run) -> list[int]:
+    counts = [run.counts[status] for status in OUTCOMES]
     return [sum(counts[:i]) for i in range(len(counts))]
 
 
@@ -110,20 +115,20 @@ def _overview(stage: str, results: list[Result], anchors: dict[int, str]) -> Mar
     return element("section", element("h2", stage), element("ul", *tiles))
 
 
-def _filters(report: Report, stages: list[str]) -> Markup:
+def _filters(run: Run, stages: list[str]) -> Markup:
     """Buttons for the statuses that occur, the stages, and a search."""
     statuses = [
         element(
             "button",
             f"{STYLES[status][0]} {status} ",
-            element("b", report.counts[status]),
+            element("b", run.counts[status]),
             type="button",
             aria_pressed="false",
             data_status=status,
             class_=f"chip {status.lower()}",
         )
         for status in OUTCOMES
-        if report.counts[status]
+        if run.counts[status]
     ]
     chosen = [element("option", "All stages", value=""), *(element("option", stage, value=stage) for stage in stages)]
     return join(
@@ -167,11 +172,12 @@ def _check(result: Result, anchor: str) -> Markup:
 
 
 def _body(result: Result) -> list[Markup]:
-    parts = []
-    if result.hint:
-        parts.append(element("p", element("b", "What to do "), result.hint, class_="hint"))
-    if result.measures:
-        parts.append(_comparison(result))
+    parts = [finding_block(finding, alone=len(result.findings) == 1) for finding in result.findings]
+    shown = {measure.name for finding in result.findings for measure in finding.measures}
+    others = [measure for measure in result.measures if measure.name not in shown]
+    if others:
+        title = [element("h4", "Also measured")] if shown else []
+        parts.append(element("div", *title, measure_table(others), class_="small"))
     if result.evidence:
         parts.append(element("div", *(figure(evidence) for evidence in result.evidence), class_="evidence"))
     small = [(f"{name} =", number(value)) for name, value in result.thresholds.items()]
@@ -182,19 +188,7 @@ def _body(result: Result) -> list[Markup]:
     return parts
 
 
-def _comparison(result: Result) -> Markup:
-    """What was measured beside what was expected."""
-    rows = []
-    for measure in result.measures:
-        value = f"{number(measure.value)} {measure.unit}".rstrip()
-        cells = [element("td", value, title=str(measure.value)), element("td", measure.wanted)]
-        rows.append(element("tr", element("th", measure.name, scope="row"), *cells))
-    head = element("tr", element("td"), element("th", "measured", scope="col"), element("th", "expected", scope="col"))
-    return element("div", element("table", element("thead", head), element("tbody", *rows)), class_="scroll comparison")
-
-
-def _footer(report: Report) -> Markup:
-    words = f"{plural(len(report.results), 'check')} in {seconds(report.seconds)}, {plural(report.programs, 'program')} compiled."
-    return element(
-        "footer", element("p", words, " PASS: measured and right. WARN: worth a look. FAIL: almost certainly a bug.")
-    )
+def _footer(run: Run) -> Markup:
+    took = f"{plural(len(run.results), 'check')} in {seconds(run.seconds)}, {plural(run.programs, 'program')} compiled."
+    meaning = " PASS: measured and right. WARN: worth a look. FAIL: almost certainly a bug."
+    return element("footer", element("p", took, meaning))

@@ -1,6 +1,8 @@
 """Reports as strict JSON and back, without loss.
 
-The format is the dataclasses of report/result.py and of what is found, field by field, with each result's status beside them. What JSON has no word for is an object with a "$type":
+The format is the dataclasses of report/run.py, report/result.py and diagnosis/, field by field, with each result's status and
+whether all is ok beside them. A field that is missing or unknown is an error. What JSON has no word for is an object with a
+"$type":
 
 - an evidence: "Curve", "Histogram", "Matrix", "Images" or "Table", and its fields;
 - an array: "array", `dtype`, `shape` and `values` in C order or, when it is large, `base64` of its little-endian bytes;
@@ -19,23 +21,26 @@ import numpy as np
 from jaxrecipe.diagnosis.causes.cause import Cause
 from jaxrecipe.diagnosis.finding import Finding
 from jaxrecipe.diagnosis.measure import Measure, Severity
-from jaxrecipe.report.result import Curve, Evidence, Histogram, Images, Matrix, Report, Result, Status, Table
+from jaxrecipe.report.evidence import Curve, Evidence, Histogram, Images, Matrix, Table
+from jaxrecipe.report.result import Result, Status
+from jaxrecipe.report.run import Run
 
 FORMAT = 2
 _KINDS: dict[str, type[Evidence]] = {kind.__name__: kind for kind in (Curve, Histogram, Matrix, Images, Table)}
+_KIND_TYPES = tuple(_KINDS.values())
 _MOST_VALUES = 4096
 """Arrays up to this size are written as numbers that other programs can read; larger ones as bytes."""
 _ARRAY_KINDS = "biuf"
 """Booleans, integers and floats; nothing that could hold objects."""
 
 
-def dumps(report: Report) -> str:
+def dumps(run: Run) -> str:
     """A report as strict JSON text."""
-    document = {"format": FORMAT, "ok": report.ok, **_encode_fields(report)}
+    document = {"format": FORMAT, "ok": run.ok, **_encode_fields(run)}
     return json.dumps(document, ensure_ascii=False, allow_nan=False)
 
 
-def loads(text: str) -> Report:
+def loads(text: str) -> Run:
     """The report that `dumps` wrote.
 
     Raises:
@@ -47,7 +52,7 @@ def loads(text: str) -> Report:
         raise ValueError(f'not a report: wanted a JSON object with "format": {FORMAT}, got format {version!r}')
     try:
         results = tuple(_decode_result(result) for result in document["results"])
-        return Report(**{**_decode_fields(Report, document), "results": results})
+        return Run(**{**_decode_fields(Run, document, beside=("format", "ok")), "results": results})
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a whole report: {type(error).__name__} {error}") from error
 
@@ -73,9 +78,6 @@ def _encode(value: Any) -> Any:
     if isinstance(value, Sequence):
         return [_encode(item) for item in value]
     return _encode_scalar(value)
-
-
-_KIND_TYPES = tuple(_KINDS.values())
 
 
 def _encode_fields(value: Any) -> dict[str, Any]:
@@ -115,17 +117,23 @@ def _decode(value: Any) -> Any:
         case "array":
             return _decode_array(value)
         case name if name in _KINDS:
-            return _KINDS[name](**_decode_fields(_KINDS[name], value))
+            return _KINDS[name](**_decode_fields(_KINDS[name], value, beside=("$type",)))
         case name:
             raise ValueError(f"not a report: an object of $type {name!r}")
 
 
-def _decode_fields(kind: type, value: Mapping[str, Any]) -> dict[str, Any]:
-    return {item.name: _decode(value[item.name]) for item in fields(kind)}
+def _decode_fields(kind: type, value: Mapping[str, Any], beside: Sequence[str] = ()) -> dict[str, Any]:
+    """The fields of a dataclass; an unknown one is an error, since it says something that would be lost."""
+    names = [item.name for item in fields(kind)]
+    if unknown := sorted(set(value) - {*names, *beside}):
+        raise ValueError(
+            f"not a report: a {kind.__name__} with {', '.join(unknown)}; it was written by another version"
+        )
+    return {name: _decode(value[name]) for name in names}
 
 
 def _decode_result(value: Mapping[str, Any]) -> Result:
-    decoded: dict[str, Any] = _decode_fields(Result, value)
+    decoded: dict[str, Any] = _decode_fields(Result, value, beside=("status",))
     ended = None if decoded["ended"] is None else Status(decoded["ended"])
     findings = tuple(_decode_finding(finding) for finding in value["findings"])
     measures = tuple(_decode_measure(measure) for measure in value["measures"])
@@ -133,13 +141,10 @@ def _decode_result(value: Mapping[str, Any]) -> Result:
 
 
 def _decode_finding(value: Mapping[str, Any]) -> Finding:
-    return Finding(
-        code=value["code"],
-        severity=Severity(value["severity"]),
-        message=value["message"],
-        measures=tuple(_decode_measure(measure) for measure in value["measures"]),
-        causes=tuple(Cause(**_decode_fields(Cause, cause)) for cause in value["causes"]),
-    )
+    decoded: dict[str, Any] = _decode_fields(Finding, value)
+    measures = tuple(_decode_measure(measure) for measure in value["measures"])
+    causes = tuple(Cause(**_decode_fields(Cause, cause)) for cause in value["causes"])
+    return Finding(**{**decoded, "severity": Severity(value["severity"]), "measures": measures, "causes": causes})
 
 
 def _decode_measure(value: Mapping[str, Any]) -> Measure:

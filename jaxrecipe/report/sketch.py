@@ -7,6 +7,7 @@ from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text
 
+from jaxrecipe.report.evidence import Curve, Evidence, Histogram, Images, Matrix, Table
 from jaxrecipe.report.numbers import (
     block_width,
     clean,
@@ -19,7 +20,6 @@ from jaxrecipe.report.numbers import (
     strongest,
     unit_scaled,
 )
-from jaxrecipe.report.result import Curve, Evidence, Histogram, Images, Matrix, Table
 
 _BARS = "▁▂▃▄▅▆▇█"
 _SHADES = " ░▒▓█"

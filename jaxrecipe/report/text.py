@@ -7,8 +7,13 @@ from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text
 
-from jaxrecipe.report.numbers import clean, number, plural, seconds, shorten
-from jaxrecipe.report.result import Report, Result, Status
+from jaxrecipe.diagnosis.causes.cause import Cause
+from jaxrecipe.diagnosis.finding import Finding
+from jaxrecipe.diagnosis.measure import Measure
+from jaxrecipe.report.bounds import distance, with_unit
+from jaxrecipe.report.numbers import clean, plural, seconds, shorten
+from jaxrecipe.report.result import Result, Status
+from jaxrecipe.report.run import Run
 from jaxrecipe.report.sketch import sketch
 
 STYLES = {
@@ -37,55 +42,58 @@ _LONGEST_NAME = 32
 _STATUS_WIDTH, _TIME_WIDTH, _GAP = 10, 6, 2
 _INDENT = 4
 _MOST_EVIDENCE = 4
+_MOST_MEASURES = 8
+MOST_CAUSES = 3
+"""How many of the likeliest causes stand at the end of a report."""
 
 
-def plain(report: Report, *, width: int = 100) -> str:
+def plain(run: Run, *, width: int = 100) -> str:
     """The report as plain text without colours, lines at most `width` columns wide where words allow it."""
     file = io.StringIO()
     console = Console(
         file=file, width=max(width, _NARROWEST), color_system=None, force_terminal=False, force_jupyter=False
     )
-    console.print(render(report, width=width))
+    console.print(render(run, width=width))
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
 
 
-def render(report: Report, *, width: int = 100) -> RenderableType:
+def render(run: Run, *, width: int = 100) -> RenderableType:
     """The report as something that rich can print, laid out for `width` columns."""
     width = max(width, _NARROWEST)
-    names = [len(result.name) for result in report.results]
+    names = [len(result.name) for result in run.results]
     name_width = min(max(names, default=0), _LONGEST_NAME, width // 3)
-    parts: list[RenderableType] = [_title(report)]
-    for stage, results in by_stage(report).items():
+    parts: list[RenderableType] = [_title(run)]
+    for stage, results in by_stage(run).items():
         parts += [Text(""), _stage_heading(stage, results, width)]
         for i, result in enumerate(results):
             parts.append(_line(result, name_width, width))
             if result.status in _DETAILED:
                 below = int(i + 1 < len(results))
                 parts.append(Padding(_details(result, width - _INDENT), (0, 0, below, _INDENT)))
-    return Group(*parts, Text(""), _closing(report, width))
+    return Group(*parts, Text(""), _closing(run, width), *_likeliest(run))
 
 
-def by_stage(report: Report) -> dict[str, list[Result]]:
+def by_stage(run: Run) -> dict[str, list[Result]]:
     """The results grouped by stage, stages in the order in which they first appear."""
     stages: dict[str, list[Result]] = {}
-    for result in report.results:
+    for result in run.results:
         stages.setdefault(result.stage, []).append(result)
     return stages
 
 
-def summary(report: Report) -> list[tuple[Status, str]]:
+def summary(run: Run) -> list[tuple[Status, str]]:
     """The statuses that occur with their counts in words, worst first."""
-    return [(status, f"{report.counts[status]} {word}") for status, word in OUTCOMES.items() if report.counts[status]]
+    return [(status, f"{run.counts[status]} {word}") for status, word in OUTCOMES.items() if run.counts[status]]
 
 
-def footing(report: Report) -> str:
+def footing(run: Run) -> str:
     """What the run took."""
-    return f"{seconds(report.seconds)} · {plural(report.programs, 'program')} compiled · seed {report.seed}"
+    return f"{seconds(run.seconds)} · {plural(run.programs, 'program')} compiled · seed {run.seed}"
 
 
-def _title(report: Report) -> RenderableType:
-    facts = " · ".join(f"{clean(name)} {clean(version)}" for name, version in report.versions.items())
-    title = Text(shorten(report.task, 200), style="bold", overflow="fold")
+def _title(run: Run) -> RenderableType:
+    facts = " · ".join(f"{clean(name)} {clean(version)}" for name, version in run.versions.items())
+    title = Text(shorten(run.task, 200), style="bold", overflow="fold")
     return Group(title, Text(facts, style="dim")) if facts else title
 
 
@@ -99,7 +107,7 @@ def _stage_heading(stage: str, results: list[Result], width: int) -> Text:
 
 
 def _line(result: Result, name_width: int, width: int) -> RenderableType:
-    """Status, name, finding and time of one check; of one that passed also its numbers, where they fit beside the finding."""
+    """Status, name, finding and time of one check; of one that passed also its numbers, where there is room."""
     sign, style = STYLES[result.status]
     quiet = "dim" if result.status is Status.SKIP else ""
     finding = Text(clean(result.headline), style=quiet)
@@ -122,50 +130,93 @@ def _line(result: Result, name_width: int, width: int) -> RenderableType:
 def _compared(result: Result) -> str:
     """The bounded measures beside their bounds, on one line."""
     bounded = [measure for measure in result.measures if measure.bounded]
-    return "; ".join(
-        f"{clean(measure.name)} {number(measure.value)} (expected {measure.wanted})" for measure in bounded
-    )
+    return "; ".join(f"{clean(measure.name)} {with_unit(measure)} (expected {measure.wanted})" for measure in bounded)
 
 
 def _details(result: Result, width: int) -> RenderableType:
-    """What stands under a check that did not pass: the numbers, the evidence, the hint."""
+    """What stands under a check that did not pass: numbers, the worst finding's causes, other findings, evidence."""
     parts: list[RenderableType] = []
     if result.measures:
-        parts.append(_comparison(result))
-    if result.hint:
-        hint = Grid.grid(padding=(0, 1, 0, 0))
-        hint.add_column(no_wrap=True)
-        hint.add_column(overflow="fold")
-        hint.add_row(Text("→", style=STYLES[result.status][1]), Text(clean(result.hint), style="bold"))
-        parts.append(hint)
+        parts.append(_measures(result.measures))
+    if result.findings:
+        parts.append(_causes_of(result.findings[0]))
+        parts += [_in_one_line(finding, width) for finding in result.findings[1:]]
     last_rows = result.status is Status.CRASHED  # a traceback says what happened at its end
     parts += [sketch(evidence, width=width, last_rows=last_rows) for evidence in result.evidence[:_MOST_EVIDENCE]]
     left = len(result.evidence) - _MOST_EVIDENCE
-    return Group(*parts, Text(f"… {left} more in the HTML report", style="bright_black")) if left > 0 else Group(*parts)
+    return Group(*parts, _quiet(f"… {left} more in the HTML report")) if left > 0 else Group(*parts)
 
 
-def _comparison(result: Result) -> RenderableType:
+def _measures(measures: tuple[Measure, ...]) -> RenderableType:
+    """The numbers with the bounds in force and how far inside or outside they lie, those out of bounds first."""
+    shown = sorted(measures, key=lambda measure: (measure.verdict is None, not measure.bounded))
     grid = Grid.grid(padding=(0, 2, 0, 0))
-    grid.add_column(overflow="fold", style="bright_black")
-    grid.add_column(overflow="fold")
-    grid.add_column(overflow="fold", style="bright_black")
-    for measure in result.measures:
-        value = f"{number(measure.value)} {clean(measure.unit)}".rstrip()
+    for style in ("bright_black", "", "bright_black", "bright_black"):
+        grid.add_column(overflow="fold", style=style)
+    for measure in shown[:_MOST_MEASURES]:
         wanted = f"expected {measure.wanted}" if measure.bounded else ""
-        grid.add_row(Text(clean(measure.name)), Text(value), Text(wanted))
-    return grid
+        grid.add_row(*(Text(words) for words in (clean(measure.name), with_unit(measure), wanted, distance(measure))))
+    left = len(measures) - _MOST_MEASURES
+    return Group(grid, _quiet(f"… {left} more numbers in the HTML report")) if left > 0 else grid
 
 
-def _closing(report: Report, width: int) -> RenderableType:
-    lines: list[RenderableType] = [Text("─" * width, style="bright_black"), *_counts(report, width)]
-    lines += [Text(footing(report), style="bright_black"), *(Text(clean(note)) for note in report.notes)]
+def _causes_of(finding: Finding) -> RenderableType:
+    """The code of a finding, its likeliest cause with what to do, and the titles of the others."""
+    style = STYLES[Status(finding.severity.value)][1]
+    grid = Grid.grid(padding=(0, 1, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for rank, cause in enumerate(finding.causes):
+        words = Text(clean(cause.title if rank else cause.advice), style="" if rank else "bold")
+        named = "" if cause.code == finding.code else f"  {clean(cause.code)}"
+        grid.add_row(Text("or" if rank else "→", style=style), words.append(named, style="not bold bright_black"))
+    return Group(_quiet(clean(finding.code)), grid)
+
+
+def _in_one_line(finding: Finding, width: int) -> Text:
+    """A finding that is not the worst one of its check."""
+    sign, style = STYLES[Status(finding.severity.value)]
+    head = Text.assemble((f"{sign} {finding.severity} ", style), (f"{clean(finding.code)}  ", "bright_black"))
+    return head.append(shorten(finding.message, max(_NARROWEST, width - head.cell_len)))
+
+
+def _likeliest(run: Run) -> list[RenderableType]:
+    """The causes that the findings of all checks point to most, with what to do."""
+    causes = run.causes
+    if not causes:
+        return []
+    grid = Grid.grid(padding=(0, 1, 0, 0))
+    grid.add_column(no_wrap=True, style="bold")
+    grid.add_column(overflow="fold")
+    for rank, cause in enumerate(causes[:MOST_CAUSES], start=1):
+        grid.add_row(f"{rank}.", _likely(cause, run))
+    left = len(causes) - MOST_CAUSES
+    more = f"; {plural(left, 'less likely cause')} above" if left > 0 else ""
+    explain = _quiet(f"jaxrecipe explain {clean(causes[0].code)} says more{more}.")
+    return [Text(""), Text("Most likely causes", style="bold"), grid, explain]
+
+
+def _likely(cause: Cause, run: Run) -> Text:
+    named_by = ", ".join(clean(name) for name in run.checks_that_name(cause.code))
+    words = Text(clean(cause.title), style="bold")
+    words.append("".join(f" {clean(part)}" for part in (cause.here, cause.fix) if part), style="not bold")
+    return words.append(f"  {clean(cause.code)}, from {named_by}", style="not bold bright_black")
+
+
+def _quiet(words: str) -> Text:
+    return Text(words, style="bright_black")
+
+
+def _closing(run: Run, width: int) -> RenderableType:
+    lines: list[RenderableType] = [Text("─" * width, style="bright_black"), *_counts(run, width)]
+    lines += [Text(footing(run), style="bright_black"), *(Text(clean(note)) for note in run.notes)]
     return Group(*lines)
 
 
-def _counts(report: Report, width: int) -> list[Text]:
+def _counts(run: Run, width: int) -> list[Text]:
     """How many of each status, broken between statuses and never within one."""
-    lines = [Text("" if report.results else "No check was run.")]
-    for status, words in summary(report):
+    lines = [Text("" if run.results else "No check was run.")]
+    for status, words in summary(run):
         sign, style = STYLES[status]
         part = Text(f"{sign} {words}", style=style)
         if lines[-1].cell_len and lines[-1].cell_len + 3 + part.cell_len > width:

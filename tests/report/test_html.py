@@ -12,8 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from jaxrecipe.diagnosis.measure import Measure, Severity
+from jaxrecipe.report.gauge import WIDTH, gauge
 from jaxrecipe.report.html import framed, page
-from jaxrecipe.report.result import Evidence, Report, Status
+from jaxrecipe.report.report import Report
+from jaxrecipe.report.result import Evidence, Status
 from tests.report import made_up
 
 ALL_EVIDENCE = [*made_up.curves(), *made_up.histograms(), *made_up.matrices(), *made_up.images(), *made_up.tables()]
@@ -91,9 +94,14 @@ def test_every_check_is_there_with_all_that_it_says() -> None:
     text = html.unescape(page(made_up.report()))
     for result in made_up.results():
         assert result.headline in text
-        assert result.hint in text
         assert all(evidence.title in text for evidence in result.evidence)
         assert all(name in text for name in [*result.measured, *result.thresholds])
+        for finding in result.findings:
+            assert finding.code in text
+            assert finding.message in text
+            for cause in finding.causes:
+                assert all(part in text for part in (cause.title, cause.here, cause.fix))
+                assert f"jaxrecipe explain {cause.code}" in text
     assert made_up.report().notes[0] in text
     assert "1 min 27 s" in text
 
@@ -115,9 +123,46 @@ def test_what_did_not_pass_is_open(status: Status) -> None:
     assert details["data-status"] == status
 
 
+def test_the_page_ends_with_the_likeliest_causes() -> None:
+    report = made_up.report()
+    text = html.unescape(page(report))
+    end = text[text.index('id="causes"') :]
+    first, second = report.causes
+    assert end.index(first.title) < end.index(second.title)
+    assert first.harm in end
+    assert f"jaxrecipe explain {first.code}" in end
+    assert 'href="#check-3"' in end
+    assert 'id="causes"' not in page(Report(task="t", results=(made_up.ending(Status.PASS),)))
+
+
+@pytest.mark.parametrize(
+    ("measure", "mark"),
+    [
+        (Measure(name="m", value=2.0, low=0.0, high=1.0), "fail"),
+        (Measure(name="m", value=0.5, low=0.0, high=1.0), "inside"),
+        (Measure(name="m", value=0.5, high=1.0, severity=Severity.WARN), "inside"),
+        (Measure(name="m", value=3.0, high=1.0, fail_high=4.0, severity=Severity.WARN), "warn"),
+    ],
+)
+def test_a_gauge_marks_the_value_inside_or_outside_of_its_band(measure: Measure, mark: str) -> None:
+    """Read back: the mark is right of the band where the value is above the bound, within it where it is not."""
+    [rects, circle] = [[a for tag, a in read(gauge(measure)).tags if tag == wanted] for wanted in ("rect", "circle")]
+    right = next(a for a in rects if a["class"] == "right")
+    start, width, at = float(str(right["x"])), float(str(right["width"])), float(str(circle[0]["cx"]))
+    assert (start - 0.1 <= at <= start + width + 0.1) is (mark == "inside")
+    assert circle[0]["class"] == f"mark {mark}"
+    assert all(float(str(a["x"])) >= 0 and float(str(a["x"])) + float(str(a["width"])) <= WIDTH for a in rects)
+
+
+def test_what_has_no_place_has_no_gauge() -> None:
+    for value in (float("nan"), float("inf")):
+        assert gauge(Measure(name="m", value=value, high=1.0)) == ""
+    assert gauge(Measure(name="m", value=1.0)) == ""
+
+
 def test_verdicts() -> None:
     passed, warned = made_up.results()[0], made_up.results()[1]
-    assert "<title>1 check failed, 1 crashed · digits ConvNet</title>" in page(made_up.report())
+    assert "<title>1 check failed, 1 crashed, 1 ran out of time · digits ConvNet</title>" in page(made_up.report())
     assert "<title>No check failed, 1 warning · t</title>" in page(Report(task="t", results=(passed, warned)))
     assert "<title>No check failed · t</title>" in page(Report(task="t", results=(passed,)))
     assert "<title>No check was run · t</title>" in page(Report(task="t", results=()))

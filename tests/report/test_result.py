@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from jaxrecipe.report.result import RecipeFailedError, Report, Status
+from jaxrecipe.report.report import RecipeFailedError, Report
+from jaxrecipe.report.result import Result, Status
 from tests.report import made_up
 
 
@@ -42,7 +43,7 @@ def test_message_lists_every_failure_with_finding_numbers_and_hint() -> None:
     with pytest.raises(RecipeFailedError) as caught:
         report.raise_if_failed()
     message = str(caught.value)
-    assert "1 check failed, 1 crashed (of 8)" in message
+    assert "1 check failed, 1 crashed, 1 ran out of time (of 8)" in message
     for result in report.failed:
         assert result.name in message
         assert result.headline in message
@@ -54,11 +55,48 @@ def test_message_lists_every_failure_with_finding_numbers_and_hint() -> None:
 
 def test_a_crash_is_never_called_a_failure() -> None:
     assert one(Status.CRASHED).verdict == "No check failed, 1 crashed"
-    assert made_up.report().verdict == "1 check failed, 1 crashed"
+    assert made_up.report().verdict == "1 check failed, 1 crashed, 1 ran out of time"
     assert one(Status.FAIL).verdict == "1 check failed"
     assert one(Status.WARN).verdict == "No check failed, 1 warning"
     assert one(Status.EXPECTED).verdict == one(Status.SKIP).verdict == "No check failed"
     assert Report(task="t", results=()).verdict == "No check was run"
+
+
+def test_every_finding_of_a_failed_check_is_in_the_message() -> None:
+    worst = replace(made_up.leaking(), findings=(*made_up.leaking().findings, *made_up.unscaled().findings))
+    message = str(RecipeFailedError(Report(task="t", results=(worst,))))
+    assert all(finding.message in message for finding in worst.findings)
+
+
+def test_an_expectation_makes_a_failure_expected_and_a_pass_doubtful() -> None:
+    for status, wanted in {
+        Status.FAIL: Status.EXPECTED,
+        Status.WARN: Status.EXPECTED,
+        Status.PASS: Status.PASS,
+        Status.SKIP: Status.SKIP,
+        Status.CRASHED: Status.CRASHED,
+        Status.TIMEOUT: Status.TIMEOUT,
+    }.items():
+        result = replace(made_up.ending(status), expected="for a reason")
+        assert result.status is wanted
+        assert ("for a reason" in result.headline) is (wanted in (Status.EXPECTED, Status.PASS))
+
+
+def test_findings_stand_worst_first_and_their_measures_among_all() -> None:
+    first, second = made_up.unscaled().findings
+    result = Result(summary="", findings=(first, second, *made_up.leaking().findings))
+    assert result.codes == ("model/mixes-examples", first.code, second.code)
+    assert list(result.measured) == ["largest leak", "mean", "deviation"]
+    assert result.headline.endswith("And 2 more.")
+
+
+def test_the_likeliest_causes_are_those_of_failures_with_the_checks_that_name_them() -> None:
+    report = made_up.report()
+    assert [cause.code for cause in report.causes] == ["model/reshape-for-transpose", "loss/mixes-examples"]
+    assert report.checks_that_name("loss/mixes-examples") == ("chart_dependencies",)
+    warned = Report(task="t", results=(made_up.unscaled(),))
+    assert [cause.code for cause in warned.causes] == ["data/inputs-not-scaled", "data/constant-feature"]
+    assert one(Status.EXPECTED).causes == ()
 
 
 def test_exception_survives_another_process() -> None:

@@ -13,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from jaxrecipe.report.result import Curve, Matrix, Report, Status, Table
+from jaxrecipe.diagnosis.measure import Measure, Severity
+from jaxrecipe.report.report import Report
+from jaxrecipe.report.result import Curve, Matrix, Status, Table
 from tests.report import made_up
 
 
@@ -43,6 +45,9 @@ def strict(text: str) -> Any:
 
 def holding(**parts: Any) -> Report:
     return Report(task="t", results=(replace(made_up.ending(Status.WARN), **parts),))
+
+
+MEASURE = Measure(name="m", value=1.0, high=2.0)
 
 
 @pytest.mark.parametrize(
@@ -126,6 +131,31 @@ def test_other_programs_can_read_it() -> None:
     assert document["results"][2]["evidence"][0]["series"]["real inputs"]["values"][0] == pytest.approx(2.3)
 
 
+NUMBERS = st.one_of(st.none(), st.floats(allow_nan=False))
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    st.builds(
+        Measure,
+        name=st.text(),
+        value=st.floats(),
+        low=NUMBERS,
+        high=NUMBERS,
+        fail_low=NUMBERS,
+        fail_high=NUMBERS,
+        severity=st.sampled_from(Severity),
+        unit=st.text(),
+        error=NUMBERS,
+        code=st.text(),
+        thresholds=st.dictionaries(st.sampled_from(["low", "high"]), st.text()),
+    )
+)
+def test_any_measure(measure: Measure) -> None:
+    report = holding(measures=(measure,))
+    assert same(report, Report.from_json(report.to_json()))
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -135,6 +165,13 @@ def test_other_programs_can_read_it() -> None:
         '{"format": 99}',
         '{"format": 1}',
         '{"format": 1, "task": "t", "results": [{"name": "n"}]}',
+        Report(task="t", results=()).to_json().replace('"task"', '"later": 1, "task"'),
+        holding().to_json().replace('"summary"', '"later": 1, "summary"'),
+        holding().to_json().replace('"severity"', '"later": 1, "severity"'),
+        holding().to_json().replace('"harm"', '"later": 1, "harm"'),
+        holding().to_json().replace('"WARN"', '"DOUBTFUL"'),
+        holding(measures=(MEASURE,)).to_json().replace('"fail_low"', '"later": 1, "fail_low"'),
+        holding(measures=(MEASURE,)).to_json().replace('"fail_low"', '"other"'),
         Report(task="t", results=()).to_json().replace('"t"', '{"$type": "os.system"}'),
         Report(task="t", results=())
         .to_json()

@@ -9,7 +9,9 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from jaxrecipe.report.result import Curve, Evidence, Matrix, Report, Status, Table
+from jaxrecipe.diagnosis.causes.table import CAUSES
+from jaxrecipe.report.report import Report
+from jaxrecipe.report.result import Curve, Evidence, Matrix, Status, Table
 from jaxrecipe.report.sketch import sketch, sparkline
 from jaxrecipe.report.text import plain
 from tests.report import made_up
@@ -35,8 +37,10 @@ def test_every_status_finding_and_hint_is_there(width: int) -> None:
         line = next(line for line in text.splitlines() if f" {result.name} " in line)
         assert result.status in line
         assert line.count(result.headline.split()[0])
-        if result.status is not Status.PASS and result.hint:
-            assert words(result.hint) in words(text)
+        for finding in result.findings[:1]:
+            assert finding.code in text
+            assert words(finding.causes[0].advice) in words(text)
+            assert all(words(cause.title) in words(text) for cause in finding.causes)
     assert max(cell_len(line) for line in text.splitlines()) <= width
 
 
@@ -78,13 +82,38 @@ def test_user_text_cannot_steer_the_terminal() -> None:
 
 def test_numbers_beside_what_was_expected() -> None:
     text = plain(made_up.report())
-    assert re.search(r"largest leak +0\.6 +expected 0$", text, re.MULTILINE)
+    assert re.search(r"largest leak +0\.6 +expected 0 +outside by 0\.6$", text, re.MULTILINE)
     assert re.search(r"worst +NaN +expected 0 or more$", text, re.MULTILINE)
+    assert re.search(
+        r"mean +4\.88 ± 0\.02 +expected -1 to 1 +outside by 3\.88, 194 standard errors$", text, re.MULTILINE
+    )
+    assert re.search(r"deviation +6\.01 gray levels +expected 0\.3 to 3 +outside by 3\.01$", text, re.MULTILINE)
     assert "loss 2.315 (expected 2.2 to 2.4)" in words(plain(made_up.report(), width=160))
 
 
+def test_further_findings_take_a_line_each() -> None:
+    lines = plain(made_up.report(), width=120).splitlines()
+    [line] = [line for line in lines if "3 of 64 features are constant." in line]
+    assert line.split()[:3] == ["!", "WARN", "data/constant-feature"]
+
+
+def test_it_ends_with_the_likeliest_causes() -> None:
+    text = plain(made_up.report(), width=120)
+    end = text[text.index("Most likely causes") :]
+    assert [end.index(cause.code) for cause in made_up.report().causes] == sorted(
+        end.index(cause.code) for cause in made_up.report().causes
+    )
+    assert "jaxrecipe explain model/reshape-for-transpose" in end
+    assert "Most likely causes" not in plain(Report(task="t", results=(made_up.ending(Status.PASS),)))
+    many = replace(made_up.leaking().findings[0], causes=tuple(list(CAUSES.values())[:9]))
+    crowded = plain(Report(task="t", results=(replace(made_up.leaking(), findings=(many,)),)), width=120)
+    assert "3. " in crowded[crowded.index("Most likely causes") :]
+    assert "4. " not in crowded[crowded.index("Most likely causes") :]
+    assert "6 less likely causes above" in crowded
+
+
 def test_closing_line() -> None:
-    end = words(plain(made_up.report())[-400:])
+    end = words(plain(made_up.report()).partition("Most likely causes")[0][-400:])
     assert "✗ 1 failed ⚡ 1 crashed ⧗ 1 ran out of time ! 1 warned ≈ 1 failed as expected ✓ 2 passed – 1 skipped" in end
     assert "1 min 27 s · 12 programs compiled · seed 3" in end
     assert made_up.report().notes[0] in end

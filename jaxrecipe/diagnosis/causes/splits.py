@@ -23,7 +23,7 @@ CAUSES: tuple[Cause, ...] = (
     ),
     Cause(
         code="data/split-targets-differ",
-        title="The targets of one split are scaled, centered, negated or shifted, and those of the other are not.",
+        title="The targets of one split are scaled, centered, negated or shifted, those of the other not.",
         harm="The test score is that of another task.",
         fix=(
             "Use one function with the training split's numbers for both (for tokens the same slices, rows[:, "

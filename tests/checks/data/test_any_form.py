@@ -13,7 +13,8 @@ from jaxrecipe.checks.data.data_order import data_order
 from jaxrecipe.checks.data.finite_inputs import finite_inputs
 from jaxrecipe.checks.data.labels import labels
 from jaxrecipe.checks.data.outliers import outliers
-from jaxrecipe.report.result import Report, Result, Status
+from jaxrecipe.report.report import Report
+from jaxrecipe.report.result import Result, Status
 from jaxrecipe.targets import Binary, Classes, MultiLabel, Tokens, Unspecified, Values
 from jaxrecipe.task import Loop, Model, Task
 from tests.zoo.healthy import digits_task

@@ -1,0 +1,77 @@
+"""What was found, as parts of the page: findings with their causes, numbers with their bounds, and the likeliest causes."""
+
+from collections.abc import Mapping, Sequence
+
+from jaxrecipe.diagnosis.causes.cause import Cause
+from jaxrecipe.diagnosis.finding import Finding
+from jaxrecipe.diagnosis.measure import Measure
+from jaxrecipe.report.bounds import distance, with_unit
+from jaxrecipe.report.gauge import gauge
+from jaxrecipe.report.markup import Markup, element, join
+from jaxrecipe.report.run import Run
+
+
+def finding_block(finding: Finding, *, alone: bool = False) -> Markup:
+    """One finding: what is wrong, the numbers it rests on, and its causes. Alone, its message stands in the headline."""
+    code = element("code", finding.code, class_="code")
+    head = element("p", element("b", finding.severity, class_="tone"), " ", code, class_="what")
+    parts = [head]
+    if not alone:
+        parts.append(element("p", finding.message, class_="message"))
+    if finding.measures:
+        parts.append(measure_table(finding.measures))
+    if finding.causes:
+        title = "What to do" if len(finding.causes) == 1 else "What may be behind it, the likeliest first"
+        causes = element("ol", *(_cause(cause) for cause in finding.causes))
+        parts.append(element("div", element("b", title, class_="tone"), causes, class_="hint"))
+    return element("section", *parts, class_=f"found {finding.severity.lower()}")
+
+
+def measure_table(measures: Sequence[Measure]) -> Markup:
+    """What was measured beside what was expected, and how far inside or outside it lies."""
+    rows = [
+        element(
+            "tr",
+            element("th", measure.name, scope="row"),
+            element("td", with_unit(measure), title=str(measure.value)),
+            element("td", measure.wanted),
+            element("td", gauge(measure)),
+            element("td", distance(measure), class_="inside" if measure.verdict is None else "outside"),
+        )
+        for measure in measures
+    ]
+    titles = [element("th", title, scope="col") for title in ("measured", "expected", "", "margin")]
+    head = element("tr", element("td"), *titles)
+    return element("div", element("table", element("thead", head), element("tbody", *rows)), class_="scroll comparison")
+
+
+def likeliest(run: Run, anchors: Mapping[int, str], *, most: int) -> Markup:
+    """The causes that the findings of all checks point to most, with the checks that name each."""
+    if not run.causes:
+        return Markup("")
+    items = [
+        element("li", *_words(cause), element("p", cause.harm, class_="note"), _named_by(cause, run, anchors))
+        for cause in run.causes[:most]
+    ]
+    return element("section", element("h2", "Most likely causes"), element("ol", *items), id="causes", class_="causes")
+
+
+def _cause(cause: Cause) -> Markup:
+    return element("li", *_words(cause), " ", _explain(cause))
+
+
+def _words(cause: Cause) -> list[Markup]:
+    """Title, what points to it here, and what to do."""
+    rest = [element("span", f" {part}") for part in (cause.here, cause.fix) if part]
+    return [element("b", cause.title), *rest]
+
+
+def _explain(cause: Cause) -> Markup:
+    return element("code", f"jaxrecipe explain {cause.code}", class_="code")
+
+
+def _named_by(cause: Cause, run: Run, anchors: Mapping[int, str]) -> Markup:
+    names = run.checks_that_name(cause.code)
+    checks = [result for result in run.results if result.name in names]
+    links = [element("a", result.name, href=f"#{anchors[id(result)]}") for result in checks]
+    return element("p", _explain(cause), " named by ", join(links, ", "), class_="note")
