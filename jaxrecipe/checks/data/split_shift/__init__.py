@@ -1,4 +1,4 @@
-"""The check split_shift: its function stands in check.py, what it alone needs beside it."""
+"""The check split_shift: its function is in check.py, what it alone needs beside it."""
 
 from jaxrecipe.checks.data.split_shift.check import split_shift
 

@@ -1,4 +1,4 @@
-"""In which arrangement of axes, channels or columns the inputs of one split look most like those of another."""
+"""In which order of axes, channels or columns the inputs of one split look most like those of another."""
 
 from collections.abc import Callable
 from itertools import permutations
@@ -10,18 +10,28 @@ from jaxtyping import Float
 from jaxrecipe.probes.copies import is_picture, pooled
 
 CELLS = 8
+"""Images are compared by the means of 8×8 cells."""
 COLUMNS = 256
+"""Columns that can be assigned to each other: more take seconds."""
 FEW_COLUMNS = 64
+"""Columns up to which every order that fits four times better is one that was mixed up."""
+MOST_CHANNELS = 4
+"""Channels up to which every order is tried; of more only the reverse."""
+ROUNDING = 1e-12
+"""Differences of means, as a share of their square, that are rounding in float64."""
+MOST_APART = 1e6
+"""Mean square of standard errors at which a place counts as just different."""
 
 
-class Arrangement(NamedTuple):
+class AxisOrder(NamedTuple):
     """What was found for one input.
 
     Attributes:
-        as_is: how far the moments of the splits are apart, as mean square of standard errors: about 1 for a random split.
-        best: the same in the best other arrangement.
-        words: that arrangement in words.
-        simple: whether it is one that a slip of the pen makes, and not one of very many.
+        as_is: how far the moments of the splits are apart, as mean square of standard errors: about 1 for a random
+            split.
+        best: the same in the best other order of axes, channels or columns.
+        words: that order in words.
+        simple: whether it is one that a slip makes, and not one of very many.
     """
 
     as_is: float
@@ -37,23 +47,26 @@ class _Moments(NamedTuple):
     errors: np.ndarray
 
 
-def best_arrangement(
+def best_axis_order(
     train: np.ndarray, test: np.ndarray, targets: tuple[np.ndarray, np.ndarray] | None
-) -> Arrangement | None:
-    """Compare a leaf of both splits in every arrangement that is likely to be a mistake; None where there is no other one.
+) -> AxisOrder | None:
+    """Compare a leaf of both splits in every order of axes that is likely to be a mistake; None where there is no other
+    one.
 
-    Pictures are mirrored, turned and their channels permuted; the columns of tables and sequences are assigned to each other one by one.
+    Images are mirrored, turned and their channels permuted; the columns of tables and sequences are assigned to each
+    other one by one.
 
     Args:
         train: the leaf of the training split, `[n, ...]`.
         test: that of the test split, `[m, ...]`, of at least four examples.
-        targets: numbers to predict, `[n, k]` and `[m, k]`: how columns go with them tells columns apart that are alike otherwise.
+        targets: numbers to predict, `[n, k]` and `[m, k]`: how columns go with them tells columns apart that are alike
+            otherwise.
     """
     train, test = (np.nan_to_num(leaf.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0) for leaf in (train, test))
-    tried = [_pictures(train, test)] if is_picture(train) else []
+    tried = [_image_order(train, test)] if is_picture(train) else []
     if 2 <= train.shape[-1] <= COLUMNS and train.ndim <= 3 and (train.ndim == 2 or train.shape[-1] <= FEW_COLUMNS):
-        tried.append(_columns(train, test, targets))
-    return min(tried, key=lambda one: one.best / max(one.as_is, 1e-12)) if tried else None
+        tried.append(_column_order(train, test, targets))
+    return min(tried, key=lambda one: one.best / max(one.as_is, ROUNDING)) if tried else None
 
 
 def _moments(values: np.ndarray) -> _Moments:
@@ -61,40 +74,44 @@ def _moments(values: np.ndarray) -> _Moments:
     return _Moments(stacked.mean(axis=1), stacked.var(axis=1) / len(values))
 
 
-def _apart(left: _Moments, right: _Moments) -> float:
+def _distance(left: _Moments, right: _Moments) -> float:
     """Mean square of the differences in standard errors; constant places that are equal count nothing."""
     errors, squares = left.errors + right.errors, np.square(left.means - right.means)
-    used = (errors > 0) | (squares > 1e-12 * (1.0 + np.square(left.means)))
-    return float(np.minimum(squares[used] / np.maximum(errors[used], 1e-12), 1e6).mean()) if used.any() else 0.0
+    used = (errors > 0) | (squares > ROUNDING * (1.0 + np.square(left.means)))
+    return (
+        float(np.minimum(squares[used] / np.maximum(errors[used], ROUNDING), MOST_APART).mean()) if used.any() else 0.0
+    )
 
 
-def _pictures(train: np.ndarray, test: np.ndarray) -> Arrangement:
+def _image_order(train: np.ndarray, test: np.ndarray) -> AxisOrder:
     """Every way to mirror, turn and permute channels, tried on the maps of moments.
 
-    Three kinds of maps: the values, their deviations from the mean of the picture, and from the mean of the channels. The last two leave out how
-    bright a picture is, which varies so much that it would hide its colours and its shape. The kind that differs most counts.
+    Three kinds of maps: the values, their deviations from the mean of the image, and from the mean of the channels. The
+    last two leave out how bright an image is, which varies so much that it would hide its colors and its shape. The
+    kind that differs most counts.
     """
-    centre = float(np.mean(train, dtype=np.float64))
+    center = float(np.mean(train, dtype=np.float64))
     kinds = [
-        _kinds(pooled(leaf.reshape(*leaf.shape[:3], -1), CELLS).astype(np.float64) - centre) for leaf in (train, test)
+        _deviations(pooled(leaf.reshape(*leaf.shape[:3], -1), CELLS).astype(np.float64) - center)
+        for leaf in (train, test)
     ]
     ours, theirs = ([_moments(values) for values in kind] for kind in kinds)
 
-    def apart(change: Callable[[np.ndarray], np.ndarray]) -> float:
+    def distance(change: Callable[[np.ndarray], np.ndarray]) -> float:
         changed = [_Moments(change(kind.means), change(kind.errors)) for kind in theirs]
-        return max(_apart(*pair) for pair in zip(ours, changed, strict=True))
+        return max(_distance(*pair) for pair in zip(ours, changed, strict=True))
 
-    tried = {words: apart(change) for words, change in _changes(ours[0].means.shape[1:])}
+    tried = {words: distance(change) for words, change in _image_changes(ours[0].means.shape[1:])}
     words = min(tried, key=lambda name: tried[name])
-    return Arrangement(apart(lambda maps: maps), tried[words], words, True)
+    return AxisOrder(distance(lambda maps: maps), tried[words], words, True)
 
 
-def _kinds(values: np.ndarray) -> list[np.ndarray]:
+def _deviations(values: np.ndarray) -> list[np.ndarray]:
     found = [values, values - values.mean(axis=(1, 2), keepdims=True)]
     return [*found, values - values.mean(axis=3, keepdims=True)] if values.shape[3] > 1 else found
 
 
-def _changes(shape: tuple[int, ...]) -> list[tuple[str, Any]]:
+def _image_changes(shape: tuple[int, ...]) -> list[tuple[str, Any]]:
     """Named changes of maps `[moments, h, w, c]` other than none at all."""
     high, wide, channels = shape
     turns = [
@@ -110,28 +127,26 @@ def _changes(shape: tuple[int, ...]) -> list[tuple[str, Any]]:
             ("turned by 270 degrees", lambda m: m.swapaxes(1, 2)[:, :, ::-1]),
             ("with height and width swapped and turned by 180 degrees", lambda m: m.swapaxes(1, 2)[:, ::-1, ::-1]),
         ]
-    orders = (
-        list(permutations(range(channels))) if channels <= 4 else [tuple(range(channels)), tuple(range(channels))[::-1]]
-    )
+    identity = tuple(range(channels))
+    orders = list(permutations(identity)) if channels <= MOST_CHANNELS else [identity, identity[::-1]]
     found = []
     for words, turn in turns:
         for order in orders:
-            same = order == tuple(range(channels))
-            if same and not words:
-                continue
-            named = (
-                ""
-                if same
-                else "with channels "
-                + ("reversed" if order == tuple(range(channels))[::-1] else f"in the order {list(order)}")
-            )
-            found.append(
-                (" and ".join(part for part in (named, words) if part), lambda m, t=turn, o=list(order): t(m)[..., o])
-            )
+            named = _channel_words(order, identity)
+            if named or words:
+                both = " and ".join(part for part in (named, words) if part)
+                found.append((both, lambda m, t=turn, o=list(order): t(m)[..., o]))
     return found
 
 
-def _columns(train: np.ndarray, test: np.ndarray, targets: tuple[np.ndarray, np.ndarray] | None) -> Arrangement:
+def _channel_words(order: tuple[int, ...], identity: tuple[int, ...]) -> str:
+    """An order of channels in words; empty for the one that they have."""
+    if order == identity:
+        return ""
+    return "with channels reversed" if order == identity[::-1] else f"with channels in the order {list(order)}"
+
+
+def _column_order(train: np.ndarray, test: np.ndarray, targets: tuple[np.ndarray, np.ndarray] | None) -> AxisOrder:
     """Assign the columns of one half of the test split to those of the training split, and judge by the other half."""
     from scipy.optimize import linear_sum_assignment
 
@@ -145,11 +160,11 @@ def _columns(train: np.ndarray, test: np.ndarray, targets: tuple[np.ndarray, np.
     as_is, best = float(np.diag(costs[1]).mean()), float(costs[1][np.arange(width), order].mean())
     moved = np.flatnonzero(order != np.arange(width))
     if not len(moved):
-        return Arrangement(as_is, np.inf, "", True)
+        return AxisOrder(as_is, np.inf, "", True)
     reverse = bool((order == np.arange(width)[::-1]).all())
     pairs = ", ".join(f"{order[j]} for {j}" for j in moved[:6]) + (", ..." if len(moved) > 6 else "")
     words = "with columns reversed" if reverse else f"with columns {pairs}"
-    return Arrangement(as_is, best, words, reverse or width <= FEW_COLUMNS)
+    return AxisOrder(as_is, best, words, reverse or width <= FEW_COLUMNS)
 
 
 def _column_moments(leaf: np.ndarray, targets: Float[np.ndarray, "n k"]) -> _Moments:
@@ -165,5 +180,5 @@ def _costs(left: _Moments, right: _Moments) -> Float[np.ndarray, "d d"]:
     """How far each column of one is from each column of the other, as mean square of standard errors."""
     squares = np.square(left.means[:, :, None] - right.means[:, None, :])
     errors = left.errors[:, :, None] + right.errors[:, None, :]
-    scale = 1e-12 * (1.0 + np.square(left.means[:, :, None]))
-    return np.minimum(squares / np.maximum(errors, scale), 1e6).mean(axis=0)
+    scale = ROUNDING * (1.0 + np.square(left.means[:, :, None]))
+    return np.minimum(squares / np.maximum(errors, scale), MOST_APART).mean(axis=0)

@@ -6,9 +6,14 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxrecipe.probes.samples import Head
-from jaxrecipe.probes.simple_predictor import explained, features_of, fit, one_hot, skill
+from jaxrecipe.probes.simple_predictor import explained, features_of, fit, held_out_skill, one_hot, skill
 
 WIDTHS = (0.4, 0.8)
+"""Widths of the predictor's bumps that are tried, in median distances between examples."""
+CLEARLY = 2.0
+"""Times as many examples that a map must explain as leaving the label as it is, for the label to be mapped."""
+FEWEST_AGREEING = 3
+"""Test examples that must agree with a mapped label."""
 MOST_LABELS = 200
 """Labels that are compared, the commonest ones: rarer ones have too few examples in a sample."""
 
@@ -21,9 +26,11 @@ class Relation:
         name: the path of the head.
         skill: how well held-out training examples are predicted (1 perfect, 0 as without inputs).
         test_skill: how well the test examples are predicted.
-        own_skill: how well test examples are predicted from other test examples; only measured where `test_skill` is poor.
+        own_skill: how well test examples are predicted from other test examples; only measured where `test_skill` is
+            poor.
         map: for labels, what the training labels are called in the test split, where that is not the same.
-        errors: by how many standard errors the mapped labels agree better with the predictions than the labels as they are.
+        errors: by how many standard errors the mapped labels agree better with the predictions than the labels as they
+            are.
         shift: the number that labels are shifted by (around the end), 0 if it is no shift.
         slope, offset: for values, target = slope × prediction + offset × the training targets' standard deviation.
         confusion: how often each label `[training label predicted, test label]`, for the evidence.
@@ -49,11 +56,11 @@ def relation(train: Head, test: Head) -> Relation:
         labels, counts = np.unique(train.values, return_counts=True)
         commonest = labels[np.argsort(-counts, kind="stable")[:MOST_LABELS]]
         train, test = (_with_labels(head, commonest) for head in (train, test))
-        if min(len(train.values), len(test.values)) < 2:
+        if not len(train.values) or not len(test.values):
             return Relation(train.name, 0.0, 0.0, 0.0, {})
     features = features_of(train.inputs)
     ours, theirs = features.of(train.inputs), features.of(test.inputs)
-    return _of_labels(train, test, ours, theirs) if train.classes else _of_values(train, test, ours, theirs)
+    return _relate_labels(train, test, ours, theirs) if train.classes else _relate_values(train, test, ours, theirs)
 
 
 def _with_labels(head: Head, labels: Int[np.ndarray, "k"]) -> Head:
@@ -63,7 +70,7 @@ def _with_labels(head: Head, labels: Int[np.ndarray, "k"]) -> Head:
     return Head(head.name, head.target, head.values[kept], True, inputs, head.example[kept])
 
 
-def _of_labels(train: Head, test: Head, ours: np.ndarray, theirs: np.ndarray) -> Relation:
+def _relate_labels(train: Head, test: Head, ours: np.ndarray, theirs: np.ndarray) -> Relation:
     known = np.unique(train.values)
     levels = np.unique(np.concatenate([known, test.values]))
     fitted = fit(ours, one_hot(train.values, known), widths=WIDTHS)
@@ -76,7 +83,7 @@ def _of_labels(train: Head, test: Head, ours: np.ndarray, theirs: np.ndarray) ->
         name=train.name,
         skill=ability,
         test_skill=carried,
-        own_skill=_own_skill(test, theirs) if carried < 0.5 * ability else carried,
+        own_skill=_skill_within(test, theirs, carried, ability),
         map=mapped,
         errors=errors,
         shift=steps.pop() if whole else 0,
@@ -88,9 +95,11 @@ def _of_labels(train: Head, test: Head, ours: np.ndarray, theirs: np.ndarray) ->
 def _best_map(
     levels: np.ndarray, known: np.ndarray, train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]
 ) -> tuple[dict[int, int], float]:
-    """The one-to-one map from training to test labels that agrees best with the predictions, and by how many standard errors.
+    """The one-to-one map from training to test labels that agrees best with the predictions, and by how many standard
+    errors.
 
-    It is chosen on one half of the test examples and judged on the other, both ways round. Only labels that the training data have can be
+    It is chosen on one half of the test examples and judged on the other, both ways round. Only labels that the
+    training data have can be
     wrong: new ones are another question. A pair that the predictor confuses in the training data too is no map.
     """
     from scipy.optimize import linear_sum_assignment
@@ -109,9 +118,9 @@ def _best_map(
         for a, b in enumerate(order)
         if a != b
         and kept[a]
-        and total[a, b] > 2.0 * total[a, a]
-        and total[a, b] >= 3
-        and among[a, a] > 2.0 * among[a, b]
+        and total[a, b] > CLEARLY * total[a, a]
+        and total[a, b] >= FEWEST_AGREEING
+        and among[a, a] > CLEARLY * among[a, b]
     }
     return changed, float(gain / np.sqrt(spread)) if spread > 0 else 0.0
 
@@ -120,7 +129,7 @@ def _gain(judged: np.ndarray, among: np.ndarray, order: np.ndarray, known: np.nd
     """Hits that a map gains over leaving labels as they are, and hits of either, over what it changes."""
     gained = counted = 0.0
     for a, b in enumerate(order):
-        if a != b and known[a] and known[b] and among[a, a] > 2.0 * among[a, b]:
+        if a != b and known[a] and known[b] and among[a, a] > CLEARLY * among[a, b]:
             gained += judged[a, b] - judged[a, a]
             counted += judged[a, b] + judged[a, a]
     return gained, counted
@@ -133,7 +142,7 @@ def _confusion(levels: np.ndarray, predicted: np.ndarray, given: np.ndarray) -> 
     return counts
 
 
-def _of_values(train: Head, test: Head, ours: np.ndarray, theirs: np.ndarray) -> Relation:
+def _relate_values(train: Head, test: Head, ours: np.ndarray, theirs: np.ndarray) -> Relation:
     fitted = fit(ours, train.values, widths=WIDTHS)
     predicted = fitted.predict(theirs)
     scale = train.values.std(axis=0) + 1e-12
@@ -147,17 +156,14 @@ def _of_values(train: Head, test: Head, ours: np.ndarray, theirs: np.ndarray) ->
         name=train.name,
         skill=ability,
         test_skill=carried,
-        own_skill=_own_skill(test, theirs) if carried < 0.5 * ability else carried,
+        own_skill=_skill_within(test, theirs, carried, ability),
         map={},
-        errors=r * np.sqrt(max(len(x) - 2, 1) / max(1.0 - r * r, 1e-9)),
+        errors=float(r * np.sqrt(max(len(x) - 2, 1) / max(1.0 - r * r, 1e-9))),
         slope=slope,
         offset=float(y.mean() - slope * x.mean()),
     )
 
 
-def _own_skill(test: Head, features: np.ndarray) -> float:
-    """How well test examples are predicted from the others among them."""
-    if not test.classes:
-        return explained(test.values, fit(features, test.values).held_out)
-    levels = np.unique(test.values)
-    return skill(test.values, levels[fit(features, one_hot(test.values, levels)).held_out.argmax(axis=1)])
+def _skill_within(test: Head, features: np.ndarray, carried: float, ability: float) -> float:
+    """How well test examples are predicted from the others among them, where the training split says little of them."""
+    return held_out_skill(features, test.values, classes=test.classes) if carried < 0.5 * ability else carried
