@@ -1,11 +1,12 @@
-"""What a model that knows nothing scores: the user's own loss at the best constant output on the user's own targets.
+"""The constant predictor: the output that does not look at the input and costs least in the user's own loss.
 
 No table of losses is needed: log n for balanced classes, the variance for the squared error, the right number for any
-other loss. The best constant is also the final bias that a good initialisation asks for.
+other loss. The best constant is also the final bias that a good initialization asks for.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,19 +14,43 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxrecipe.probes.output_domain import (
+    are_probabilities,
+    into_domain,
+    is_flat,
+    probability_heads,
+    wants_probabilities,
+)
 from jaxrecipe.setup import Setup
-from jaxrecipe.targets import Binary, Classes, MultiLabel, Tokens, Values
+from jaxrecipe.targets import Head, each_head, heads
+
+__all__ = [
+    "UNBOUNDED",
+    "ConstantFit",
+    "are_probabilities",
+    "best_constant",
+    "constant_at_init",
+    "is_flat",
+    "losses_at_constant",
+    "mean_output",
+    "uninformed_loss",
+    "wants_probabilities",
+]
 
 UNBOUNDED = 1e3
 """A constant that gets this many times below the loss of a plain zero output means that the loss has no floor."""
+FAR = 1e4
+"""An output so far out that a loss without a floor shows it."""
+MOST_ITERATIONS = 100
+"""Of L-BFGS from each start: the suggested starts are within a few of the minimum for every common loss."""
 
 
 @dataclass(frozen=True)
 class ConstantFit:
-    """The best output that does not look at the input.
+    """The constant predictor.
 
     Attributes:
-        output: that output, a tree like the model's outputs with a batch axis of one.
+        output: what it always says, a tree like the model's outputs with a batch axis of one.
         losses: the loss of each example at it, `[batch]` float64.
         unbounded: whether the loss can be driven down without end.
     """
@@ -36,55 +61,72 @@ class ConstantFit:
 
     @property
     def loss(self) -> float:
-        """Mean loss at the best constant."""
+        """Its mean loss."""
         return float(self.losses.mean())
+
+    @property
+    def scale(self) -> float:
+        """What differences of losses are measured by: its mean loss, or the spread of its losses where that is larger."""
+        return max(abs(self.loss), float(np.abs(self.losses - self.loss).mean()), 1e-12)
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is such a predictor: its loss is finite, and has a floor."""
+        return not self.unbounded and bool(np.isfinite(self.loss))
+
+
+def constant_at_init(setup: Setup, *, shared: bool = True) -> ConstantFit:
+    """The constant predictor of the examples on which the untrained model is measured; computed once for all checks."""
+    start = setup.at_init
+    return setup.memo(
+        (constant_at_init, shared), lambda: best_constant(setup, start.outputs, start.targets, shared=shared)
+    )
 
 
 def best_constant(setup: Setup, outputs: Any, targets: Any, *, shared: bool = True) -> ConstantFit:
-    """Minimise the mean loss over one constant output (L-BFGS from several starts, on the host in float64).
+    """Minimize the mean loss over one constant output (L-BFGS from several starts, on the host in float64).
 
     Args:
         setup: gives the loss and the declared target.
-        outputs: the model's outputs on the examples, for their shapes and their domain; a model that ends in a
-            softmax is fitted on the simplex.
+        outputs: the model's outputs on the examples, for their shapes and their domain; a head that ends in a softmax is
+            fitted on the simplex.
         targets: the targets of the same examples.
         shared: one vector for every position (what a final bias can do) or, if False, one for each position.
     """
     from scipy.optimize import minimize
 
-    to_domain = output_domain(setup, outputs, targets)
-    starts = _starts(setup, outputs, targets, to_domain, shared=shared)
+    probabilities = probability_heads(setup, outputs, targets)
+    starts = _starts(setup, outputs, targets, probabilities, shared=shared)
     template = starts[0]
+    value_and_gradient = setup.memo(_objective, lambda: _objective(setup))
 
-    @jax.jit
-    def objective(constant: Any) -> tuple[Float[Array, ""], Any]:
-        return jax.value_and_grad(
-            lambda c: setup.losses(_broadcast(to_domain(c), outputs), targets).astype(jnp.float32).mean()
-        )(constant)
-
-    def flat_objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        value, gradient = objective(_unflatten(flat, template))
+    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = value_and_gradient(_unflatten(flat, template), outputs, targets, probabilities=probabilities)
         return float(value), _flatten(gradient)
 
-    fits = []
-    for start in starts:
+    fits: list[tuple[float, np.ndarray]] = []
+    for start in map(_flatten, starts):
         with np.errstate(all="ignore"):
             fit = minimize(
-                flat_objective, _flatten(start), jac=True, method="L-BFGS-B", options={"maxiter": 100, "ftol": 1e-8}
+                objective, start, jac=True, method="L-BFGS-B", options={"maxiter": MOST_ITERATIONS, "ftol": 1e-8}
             )
-        fits += [(float(fit.fun), fit.x)] if np.isfinite(fit.fun) else []
-        fits += [(value, _flatten(start))] if np.isfinite(value := flat_objective(_flatten(start))[0]) else []
+        fits += [
+            (value, x) for value, x in ((float(fit.fun), fit.x), (objective(start)[0], start)) if np.isfinite(value)
+        ]
     if not fits:
         nan = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), template)
         return ConstantFit(output=nan, losses=np.full(1, np.nan), unbounded=False)
     value, flat = min(fits, key=lambda fit: fit[0])
-    output = to_domain(_unflatten(flat, template))
-    losses = np.asarray(setup.losses(_broadcast(output, outputs), targets), np.float64)
+    output = into_domain(setup, probabilities)(_unflatten(flat, template))
     # Only asked for the floor: so far out, rounding alone can make equal scores unequal and a loss of log n look like zero.
-    lowest = np.nanmin([value, *(flat_objective(np.full_like(flat, far))[0] for far in (-1e4, 1e4))])
-    reference = abs(flat_objective(_flatten(template))[0])
-    unbounded = bool(lowest < -UNBOUNDED * (1.0 + (reference if np.isfinite(reference) else 0.0)))
-    return ConstantFit(output=output, losses=losses, unbounded=unbounded)
+    lowest = np.nanmin([value, *(objective(np.full_like(flat, far))[0] for far in (-FAR, FAR))])
+    unbounded = without_floor(float(lowest), objective(_flatten(template))[0])
+    return ConstantFit(output=output, losses=losses_at_constant(setup, output, outputs, targets), unbounded=unbounded)
+
+
+def without_floor(lowest: float, reference: float) -> bool:
+    """Whether a loss as low as this, where a plain output costs `reference`, means that there is no lowest one."""
+    return bool(lowest < -UNBOUNDED * (1.0 + (abs(reference) if np.isfinite(reference) else 0.0)))
 
 
 def losses_at_constant(setup: Setup, constant: Any, outputs: Any, targets: Any) -> np.ndarray:
@@ -97,65 +139,40 @@ def mean_output(outputs: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf.astype(jnp.float32).mean(axis=_shared_axes(leaf), keepdims=True), outputs)
 
 
-def are_probabilities(outputs: Any) -> bool:
-    """Whether every output vector lies on the simplex: not negative and summing to one, over two entries or more."""
-    leaves = [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(outputs)]
-    return all(
-        leaf.ndim > 1 and leaf.shape[-1] > 1 and (leaf >= 0).all() and np.allclose(leaf.sum(axis=-1), 1.0, atol=1e-2)
-        for leaf in leaves
-    )
-
-
-def wants_probabilities(setup: Setup, outputs: Any, targets: Any) -> bool:
-    """Whether the model gives probabilities and the loss is made for them: a certain and right answer scores about zero."""
-    if not isinstance(setup.task.target, (Classes, Tokens)) or not are_probabilities(outputs):
-        return False
-    if not isinstance(outputs, jax.Array) or outputs.shape[:-1] != getattr(targets, "shape", None):
-        return False
-    certain = jax.nn.one_hot(jnp.asarray(targets), outputs.shape[-1], dtype=jnp.float32)
-    return float(setup.losses(certain, targets).mean()) < 0.1
-
-
-def given_logits(setup: Setup, outputs: Any, targets: Any) -> bool:
-    """Whether the loss wants probabilities and the model gives something else.
-
-    Such a loss is nothing at probabilities that are certain and right, and log(n) at equal ones; no loss on logits is both.
+def uninformed_loss(setup: Setup, fit: ConstantFit, outputs: Any, targets: Any) -> float:
+    """What a model may score that knows nothing yet: the constant predictor's loss or, where it is higher, that of equal
+    logits at every head with labels and of the constant predictor at the others.
     """
-    target, shape = setup.task.target, getattr(targets, "shape", None)
-    if not isinstance(outputs, jax.Array) or shape is None:
-        return False
-    if isinstance(target, (Classes, Tokens)) and outputs.shape[:-1] == shape:
-        certain = jax.nn.one_hot(jnp.asarray(targets), outputs.shape[-1], dtype=jnp.float32)
-        equal, ignorance = 1.0 / outputs.shape[-1], np.log(outputs.shape[-1])
-    elif isinstance(target, (Binary, MultiLabel)) and outputs.size == np.prod(shape):
-        certain, equal, ignorance = jnp.asarray(targets).reshape(outputs.shape).astype(jnp.float32), 0.5, np.log(2.0)
-    else:
-        return False
-    at_certain, at_equal = (
-        float(setup.losses(guess.astype(outputs.dtype), targets).mean())
-        for guess in (certain, jnp.full(outputs.shape, equal, jnp.float32))
-    )
-    values = np.asarray(outputs, np.float64)
-    outside = ((values < -1e-3) | (values > 1.0 + 1e-3)).mean() > 0.05
-    return bool(outside and at_certain < 0.05 and abs(at_equal - ignorance) < 0.05 * ignorance)
+    probabilities = probability_heads(setup, outputs, targets)
+
+    def equal(head: Head) -> Array:
+        if not head.behavior.labeled:
+            return head.outputs
+        return head.behavior.uninformed(head.target, head.outputs, head.path in probabilities)
+
+    constant = each_head(equal, setup.task.target, fit.output)
+    if constant is None:
+        return fit.loss
+    loss = float(losses_at_constant(setup, constant, outputs, targets).mean())
+    return max(fit.loss, loss) if np.isfinite(loss) else fit.loss
 
 
-def is_flat(setup: Setup, outputs: Any, targets: Any) -> bool:
-    """Whether the loss has no gradient at all with respect to these outputs."""
-    floating = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), outputs)
-    slopes = jax.grad(lambda outputs: setup.losses(outputs, targets).sum())(floating)
-    return all(not np.any(np.asarray(leaf)) for leaf in jax.tree.leaves(slopes))
+def _objective(setup: Setup) -> Callable[..., tuple[Float[Array, ""], Any]]:
+    """Mean loss of a constant and its gradient, compiled once for all constants, batches and checks of one shape."""
+
+    @partial(jax.jit, static_argnames="probabilities")
+    def value_and_gradient(constant: Any, outputs: Any, targets: Any, *, probabilities: frozenset[str]) -> Any:
+        def mean_loss(constant: Any) -> Float[Array, ""]:
+            answer = _broadcast(into_domain(setup, probabilities)(constant), outputs)
+            return setup.losses(answer, targets).astype(jnp.float32).mean()
+
+        return jax.value_and_grad(mean_loss)(constant)
+
+    return value_and_gradient
 
 
-def output_domain(setup: Setup, outputs: Any, targets: Any) -> Callable[[Any], Any]:
-    """Map free numbers to where the outputs live: the simplex for a loss on probabilities, else anywhere."""
-    if wants_probabilities(setup, outputs, targets):
-        return lambda constant: jax.tree.map(jax.nn.softmax, constant)
-    return lambda constant: constant
-
-
-def _starts(setup: Setup, outputs: Any, targets: Any, to_domain: Callable[[Any], Any], *, shared: bool) -> list[Any]:
-    """Where the minimisation begins: zero, one, the mean of the outputs, and what the declared target suggests."""
+def _starts(setup: Setup, outputs: Any, targets: Any, probabilities: frozenset[str], *, shared: bool) -> list[Any]:
+    """Where the minimization begins: zero, one, the mean of the outputs, and what the declared targets suggest."""
 
     def constant_like(leaf: Array) -> Array:
         shape = tuple(1 if axis in _shared_axes(leaf) else n for axis, n in enumerate(leaf.shape))
@@ -163,42 +180,26 @@ def _starts(setup: Setup, outputs: Any, targets: Any, to_domain: Callable[[Any],
 
     zero = jax.tree.map(constant_like, outputs)
     starts = [zero, jax.tree.map(jnp.ones_like, zero)]
-    if to_domain(zero) is zero:
+    if not probabilities:
         starts.append(jax.tree.map(lambda z, m: jnp.broadcast_to(m, z.shape), zero, mean_output(outputs)))
-    suggested = _suggested(setup, zero, targets)
-    return starts if suggested is None else [*starts, *suggested]
+    return [*starts, *_suggested(setup, zero, targets)]
 
 
-def _suggested(setup: Setup, zero: Any, targets: Any) -> list[Any] | None:
-    """Starts from the declared target: mean and median of values, log frequencies of classes and tokens, shares and log odds of yes or no."""
-    target = setup.task.target
-    if isinstance(target, (Classes, Tokens)) and isinstance(zero, jax.Array):
-        n = target.n if isinstance(target, Classes) else target.vocabulary
-        labels = np.asarray(targets)
-        if zero.shape[-1] != n or not np.issubdtype(labels.dtype, np.integer):
-            return None
-        counts = np.bincount(labels[(labels >= 0) & (labels < n)], minlength=n) + 0.5
-        return [jnp.broadcast_to(jnp.asarray(np.log(counts / counts.sum()), jnp.float32), zero.shape)]
-    if isinstance(target, (Binary, MultiLabel)) and isinstance(zero, jax.Array) and hasattr(targets, "shape"):
-        columns = zero.shape[-1] if isinstance(target, MultiLabel) else 1
-        labels = np.asarray(targets, np.float64).reshape(-1, columns)
-        share = (labels.sum(axis=0) + 0.5) / (len(labels) + 1.0)
-        return [
-            jnp.broadcast_to(jnp.asarray(start, jnp.float32), zero.shape)
-            for start in (share, np.log(share / (1.0 - share)))
-        ]
-    if isinstance(target, Values) and isinstance(zero, jax.Array) and hasattr(targets, "shape"):
-        values = np.asarray(targets, np.float32)
-        if values.size % max(zero.shape[-1], 1) == 0:
-            rows = (
-                values.reshape(-1, *zero.shape[1:])
-                if values[0].size == zero[0].size
-                else values.reshape(-1, zero.shape[-1])
-            )
-            return [
-                jnp.broadcast_to(jnp.asarray(average(rows, axis=0)), zero.shape) for average in (np.mean, np.median)
-            ]
-    return None
+def _suggested(setup: Setup, zero: Any, targets: Any) -> list[Any]:
+    """What the declared heads suggest, the first of each together, then the second of each."""
+    by_head = {
+        head.path: head.behavior.constants(head.target, head.outputs, head.targets)
+        for head in heads(setup.task.target, zero, targets)
+        if isinstance(head.outputs, jax.Array) and isinstance(head.targets, jax.Array | np.ndarray)
+    }
+
+    def nth(head: Head, number: int) -> Array:
+        found = by_head.get(head.path)
+        return found[min(number, len(found) - 1)] if found else head.outputs
+
+    count = max(map(len, by_head.values()), default=0)
+    found = [each_head(partial(nth, number=number), setup.task.target, zero) for number in range(count)]
+    return [start for start in found if start is not None]
 
 
 def _shared_axes(leaf: Array) -> tuple[int, ...]:

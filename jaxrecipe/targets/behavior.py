@@ -5,7 +5,7 @@ here see one head; None is the answer of a row that cannot say.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import jax
@@ -39,6 +39,8 @@ class Behavior:
         constants: what a constant output could be, in the shape of the given one (a batch axis of one): log frequencies,
             shares and log odds, mean and median.
         metrics: the metrics that people read.
+        several: whether an example has several labels that do not exclude each other.
+        by_position: whether each position of a row has a label of its own that depends on the row up to there.
     """
 
     form: Form
@@ -48,6 +50,8 @@ class Behavior:
     certain: Callable[[Any, Array, Any, bool], Array | None]
     constants: Callable[[Any, Array, Any], list[Array]]
     metrics: Callable[[Any], dict[str, Metric]]
+    several: bool = False
+    by_position: bool = False
 
     @property
     def labeled(self) -> bool:
@@ -189,6 +193,7 @@ TOKENS = Behavior(
     certain=_certain_class,
     constants=_log_frequencies,
     metrics=lambda target: {"accuracy": correct_token(target.pad)},
+    by_position=True,
 )
 VALUES = Behavior(
     form="real",
@@ -211,7 +216,7 @@ UNSPECIFIED = Behavior(
 BEHAVIORS: dict[type, Behavior] = {
     Classes: CLASSES,
     Binary: YES_OR_NO,
-    MultiLabel: YES_OR_NO,
+    MultiLabel: replace(YES_OR_NO, several=True),
     Tokens: TOKENS,
     Values: VALUES,
     Unspecified: UNSPECIFIED,

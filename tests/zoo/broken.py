@@ -146,6 +146,23 @@ def mean_not_in_bias() -> Task:
     return regression_task(mean=50.0, std=1.0, bias=False)
 
 
+def without_final_bias() -> Task:
+    """A target with a mean of 50, and a last layer that has no bias."""
+    task = mean_not_in_bias()
+
+    def forward(params: Any, inputs: Any) -> Any:
+        return jax.nn.relu(linear(params["hidden"], inputs)) @ params["logits"]["kernel"]
+
+    def init(key: Any, inputs: Any) -> tuple[Any, Any]:
+        params, state = task.model.init(key, inputs)
+        return {**params, "logits": {"kernel": params["logits"]["kernel"]}}, state
+
+    def apply(params: Any, state: Any, inputs: Any, *, train: bool, key: Any) -> tuple[Any, Any]:
+        return forward(params, inputs), state
+
+    return task.replace(model=Model(init, apply, "no final bias"))
+
+
 def wrong_final_bias() -> Task:
     change = lambda p: {**p, "logits": {**p["logits"], "bias": p["logits"]["bias"].at[3].set(6.0)}}  # noqa: E731
     return with_init(digits_task(), change)

@@ -1,7 +1,6 @@
 """Human baseline: what a person scores on the test data, beside what takes no skill at all."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -9,16 +8,20 @@ import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
 from jaxrecipe import trees
-from jaxrecipe.report.result import Result, Status, Table, unsorted_result
+from jaxrecipe.diagnosis.causes.table import causes
+from jaxrecipe.diagnosis.finding import Finding, failure, warning
+from jaxrecipe.diagnosis.measure import Measure, Severity
+from jaxrecipe.report.result import Result, Status, Table, skipped
 from jaxrecipe.setup import Setup, Split
-from jaxrecipe.targets import Binary, Classes, MultiLabel, Target, Tokens, heads
+from jaxrecipe.targets import Head, heads
 from jaxrecipe.training.intervals import Estimate, mean_interval, wilson
 
-_result = partial(unsorted_result, name="human_baseline", stage="skeleton")
 BYTES = 2**27
 """Examples of one split that are read are not larger than this together."""
 WORDS = 1024
 """Tokens are counted in so many bins."""
+MOST_COMMON = "the most common answer"
+"""What the baseline is called that always says it."""
 
 
 def human_baseline(setup: Setup, *, key: PRNGKeyArray, examples: int = 2000, precision: float = 0.03) -> Result:
@@ -32,7 +35,7 @@ def human_baseline(setup: Setup, *, key: PRNGKeyArray, examples: int = 2000, pre
     to learn; a person below it says that labels, metric or figure are not what they seem.
 
     What to do: label a random sample of the test examples without looking at their labels, and divide the number that agree by the size of the
-    sample; or have the test set labelled twice, and take the second as the prediction.
+    sample; or have the test set labeled twice, and take the second as the prediction.
 
     Args:
         setup: the set-up.
@@ -44,53 +47,32 @@ def human_baseline(setup: Setup, *, key: PRNGKeyArray, examples: int = 2000, pre
     """
     del key
     human = setup.task.human
-    task = _labelled(setup)
-    if task is None:
-        return _result(
-            status=Status.SKIP,
-            finding="Nothing is declared that a person could be right or wrong about: the target is not one set of classes or labels.",
-            hint="An accuracy needs target Classes, Binary, MultiLabel or Tokens (one such head at most).",
+    head = _labeled_head(setup)
+    if head is None:
+        return skipped(
+            "Nothing is declared that a person could be right or wrong about: an accuracy needs target Classes, Binary, "
+            "MultiLabel or Tokens, at one head."
         )
     if human is None:
         return _how_to_get_one(setup, precision)
     if not 0 <= human <= 1:
-        return _result(
-            status=Status.FAIL,
-            finding=f"The accuracy of a person is given as {human:g}.",
-            hint="Give a share between 0 and 1: divide per cent by 100.",
-            measured={"human": float(human)},
-            expected={"human": "0 to 1"},
-        )
-    return _compared(float(human), _baselines(setup, task, examples), 1 / task.classes)
+        share = Measure(name="a person's accuracy", value=human, low=0.0, high=1.0, code="data/human-figure-no-share")
+        message = f"The accuracy of a person is given as {human:g}."
+        return Result(summary=message, findings=(failure("data/human-figure-no-share", message, measures=(share,)),))
+    return _compared(float(human), _baselines(setup, head, examples), 1 / _classes(head))
 
 
-class Labelled(NamedTuple):
-    """The one head of the targets that has labels."""
+def _classes(head: Head) -> int:
+    """Among how many answers one chooses."""
+    return head.behavior.classes(head.target) or 1
 
-    head: str
-    target: Target
 
-    def labels(self, targets: Any) -> np.ndarray:
-        """The labels of this head, `[batch, ...]` integers, padding as -1."""
-        for part in filter(None, self.head.split("/")):
-            targets = targets[part]
-        found = np.asarray(targets)
-        found = (
-            (found > 0.5).astype(np.int64) if isinstance(self.target, Binary | MultiLabel) else found.astype(np.int64)
-        )
-        if isinstance(self.target, Tokens) and self.target.pad is not None:
-            found = np.where(found == self.target.pad, -1, found)
-        return found
-
-    @property
-    def classes(self) -> int:
-        """Among how many answers one chooses."""
-        match self.target:
-            case Classes(n):
-                return n
-            case Tokens(vocabulary=vocabulary):
-                return vocabulary
-        return 2
+def _labels(head: Head, targets: Any) -> np.ndarray:
+    """The labels of this head, `[batch, ...]` integers, -1 where one does not count."""
+    for name in head.keys:
+        targets = targets[name]
+    labels = head.behavior.labels(head.target, targets)
+    return np.full(np.shape(targets), -1) if labels is None else labels
 
 
 class Baseline(NamedTuple):
@@ -100,8 +82,9 @@ class Baseline(NamedTuple):
     accuracy: Estimate
 
 
-def _labelled(setup: Setup) -> Labelled | None:
-    found = [Labelled(head.path, head.target) for head in heads(setup.task.target) if head.behavior.labeled]
+def _labeled_head(setup: Setup) -> Head | None:
+    """The one head that has labels; None where there is none, or several."""
+    found = [head for head in heads(setup.task.target) if head.behavior.labeled]
     return found[0] if len(found) == 1 else None
 
 
@@ -116,32 +99,33 @@ def _how_to_get_one(setup: Setup, precision: float) -> Result:
     enough = next((n for n in range(20, 20_000, 10) if half_width(n) <= precision), 20_000)
     rows = [(n, round(100 * half_width(n), 1)) for n in (50, 100, 200, 400, 1000)]
     limit = f"; there are only {size}: label them all" if size < enough else ""
-    return _result(
-        status=Status.SKIP,
-        finding="No figure for a person is declared (Task(human=...)).",
-        hint=f"Label {enough} random test examples without seeing their labels: that gives an accuracy near 95 % to "
-        f"±{100 * precision:g} percentage points (95 % interval){limit}. Then give Task(human=right / labelled).",
+    return Result(
+        summary=f"No figure for a person is declared (Task(human=...)). Label {enough} random test examples without seeing their "
+        f"labels: that gives an accuracy near 95 % to ±{100 * precision:g} percentage points (95 % interval){limit}. Then give "
+        "Task(human=right / labeled).",
+        ended=Status.SKIP,
+        measures=(Measure(name="examples to label", value=enough, unit="examples"),),
         evidence=(
             Table(title="Examples to label", columns=("examples", "± percentage points at 95 % right"), rows=rows),
         ),
     )
 
 
-def _baselines(setup: Setup, task: Labelled, examples: int) -> list[Baseline]:
+def _baselines(setup: Setup, head: Head, examples: int) -> list[Baseline]:
     """The most common answer of the training data and, where there is one label (or row of labels) an example, a linear model."""
-    x, y = _sample(setup, "train", examples, task)
+    x, y = _sample(setup, "train", examples, head)
     if setup.test is None:
         held = len(y) // 4
         (x, y), (x_test, y_test) = (x[held:], y[held:]), (x[:held], y[:held])
     else:
-        x_test, y_test = _sample(setup, "test", examples, task)
-    many = isinstance(task.target, MultiLabel)
+        x_test, y_test = _sample(setup, "test", examples, head)
+    many = head.behavior.several
     columns = y.shape[-1] if many else 1
     flat, flat_test = y.reshape(-1, columns), y_test.reshape(-1, columns)
     common = np.array([np.bincount(column[column >= 0], minlength=1).argmax() for column in flat.T])
-    found = [Baseline("the most common answer", _accuracy(flat_test == common, flat_test >= 0))]
+    found = [Baseline(MOST_COMMON, _accuracy(flat_test == common, flat_test >= 0))]
     if (many or y.size == len(y)) and x.size and len(y) > 8:
-        answers = flat.astype(np.float64) if many else np.eye(max(task.classes, int(y.max()) + 1))[flat[:, 0]]
+        answers = flat.astype(np.float64) if many else np.eye(_classes(head))[flat[:, 0]] * (flat >= 0)
         predicted = _ridge(x, answers, x_test)
         said = predicted > 0.5 if many else predicted.argmax(axis=1)[:, None]
         found.append(Baseline("a linear model", _accuracy(said == flat_test, flat_test >= 0)))
@@ -157,11 +141,11 @@ def _accuracy(right: np.ndarray, counted: np.ndarray) -> Estimate:
     return mean_interval(shares)
 
 
-def _sample(setup: Setup, split: Split, examples: int, task: Labelled) -> tuple[np.ndarray, np.ndarray]:
+def _sample(setup: Setup, split: Split, examples: int, head: Head) -> tuple[np.ndarray, np.ndarray]:
     """Inputs as rows of numbers, and labels, of at most so many examples."""
     one = trees.nbytes(setup.sample(split, 1))
     inputs, targets = setup.sample(split, int(max(16, min(examples, BYTES // max(one, 1)))))
-    return _rows(inputs), task.labels(targets)
+    return _rows(inputs), _labels(head, targets)
 
 
 def _rows(inputs: Any) -> Float[np.ndarray, "examples features"]:
@@ -205,34 +189,36 @@ def _solved(x: np.ndarray, answers: np.ndarray, strength: float) -> Callable[[np
 def _compared(human: float, baselines: list[Baseline], chance: float) -> Result:
     """The person beside what takes no skill."""
     best = max(baselines, key=lambda baseline: baseline.accuracy.value)
-    measured: dict[str, Any] = {"human": human, "guessing": chance}
-    measured |= {baseline.name: float(baseline.accuracy.value) for baseline in baselines}
-    measured["gap to close"] = human - best.accuracy.value
+    person = Measure(
+        name="a person's accuracy",
+        value=human,
+        low=best.accuracy.low,
+        fail_low=chance,
+        severity=Severity.WARN,
+        code="data/human-figure-doubtful",
+    )
+    gap = Measure(name="gap to close", value=human - best.accuracy.value)
+    others = [Measure(name=one.name, value=one.accuracy.value) for one in baselines]
     rows = [("a person", human, "", "")]
     rows += [(one.name, one.accuracy.value, one.accuracy.low, one.accuracy.high) for one in baselines]
-    told = partial(
-        _result,
-        measured=measured,
-        expected={"human": f"above {max(chance, best.accuracy.value):.3g}"},
+    return Result(
+        summary=f"A person is right in {human:.1%}, {best.name} in {best.accuracy.value:.1%}: "
+        f"the gap to close is {100 * gap.value:.1f} percentage points.",
+        findings=() if person.verdict is None else (_doubtful(person, best, baselines[0], chance),),
+        measures=(person, Measure(name="guessing", value=chance), *others, gap),
         evidence=(Table(title="Accuracy", columns=("who", "accuracy", "from", "to"), rows=rows),),
     )
-    if human < chance:
-        return told(
-            status=Status.FAIL,
-            finding=f"A person is said to be right in {human:.1%}, which is less than guessing ({chance:.1%}).",
-            hint="The figure is an error rate rather than an accuracy, the labels of the person's answers are mapped differently from the "
-            "data's, or the figure belongs to another task.",
-        )
-    if human < best.accuracy.low:
-        return told(
-            status=Status.WARN,
-            finding=f"{best.name.capitalize()} is right in {best.accuracy.value:.1%} "
-            f"(95 % interval {best.accuracy.low:.1%} to {best.accuracy.high:.1%}), a person in only {human:.1%}.",
-            hint="Doubt the figure first. Then look for a label that leaks into the inputs, for labels that no person could know from the input, and, "
-            "where the most common answer wins, for a metric that counts each class alike.",
-        )
-    return told(
-        status=Status.PASS,
-        finding=f"A person is right in {human:.1%}, {best.name} in {best.accuracy.value:.1%}: "
-        f"the gap to close is {100 * (human - best.accuracy.value):.1f} percentage points.",
+
+
+def _doubtful(person: Measure, best: Baseline, common: Baseline, chance: float) -> Finding:
+    """A person who is worse than guessing, or than what takes no skill."""
+    if person.verdict is Severity.FAIL:
+        message = f"A person is said to be right in {person.value:.1%}, which is less than guessing ({chance:.1%})."
+        return failure("data/human-figure-doubtful", message, measures=(person,))
+    message = (
+        f"{best.name.capitalize()} is right in {best.accuracy.value:.1%} (95 % interval {best.accuracy.low:.1%} to "
+        f"{best.accuracy.high:.1%}), a person in only {person.value:.1%}."
     )
+    unbalanced = person.value < common.accuracy.low  # a metric that counts each class alike would tell them apart
+    found = causes("data/human-figure-doubtful", *(["data/imbalance"] if unbalanced else []), "data/leaked-label")
+    return warning("data/human-figure-doubtful", message, measures=(person,), causes=found)

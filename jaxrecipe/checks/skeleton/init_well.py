@@ -1,20 +1,29 @@
 """Init well: the final bias already says what the data say."""
 
-from functools import partial
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from jaxrecipe import trees
-from jaxrecipe.probes.constant_predictor import best_constant, losses_at_constant, mean_output
-from jaxrecipe.report.result import Result, Status, Table, unsorted_result
+from jaxrecipe.diagnosis.causes.cause import Cause
+from jaxrecipe.diagnosis.causes.table import cause
+from jaxrecipe.diagnosis.finding import Finding
+from jaxrecipe.diagnosis.measure import Measure, Severity
+from jaxrecipe.probes.constant_predictor import ConstantFit, constant_at_init, losses_at_constant, mean_output
+from jaxrecipe.probes.far_start import causes_of_high_loss, cross_entropy_scale
+from jaxrecipe.probes.output_domain import logits_as_probabilities_at_init
+from jaxrecipe.probes.starting_point import final_biases, starting_point
+from jaxrecipe.report.result import Result, Table, skipped
 from jaxrecipe.setup import Setup
-from jaxrecipe.targets import Binary, Classes, Tokens
+from jaxrecipe.targets import heads, label_entropies
 
-_result = partial(unsorted_result, name="init_well", stage="skeleton")
 MOST_ROWS = 200
+"""Outputs in the table of evidence."""
+MOST_NUMBERS = 10
+"""Numbers of a bias that are written into a sentence."""
+PLAIN = 0.05
+"""A constant predictor this close to the entropy of the labels, as a share of it, is one of a plain cross entropy."""
 
 
 def init_well(
@@ -29,95 +38,130 @@ def init_well(
     Why it matters: targets with a mean of 50, or one positive in a thousand, make the first hundreds of steps learn nothing but
     that average: a loss curve like a hockey stick, and gradients of the wrong size while it lasts.
 
-    What to do: add the shift in the evidence to the final layer's bias at initialisation (log frequencies for classes, the mean for
-    values), give the final layer a bias if it has none, or standardise the targets.
+    What to do: add the shift in the evidence to the final layer's bias at initialization (log frequencies for classes, the mean for
+    values), give the final layer a bias if it has none, or standardize the targets.
 
     Args:
         setup: the set-up.
         key: unused; the model's randomness comes from the set-up.
         warn: WARN when learning the bias is worth more than this many times the best constant's loss.
-        warn_labels: the same for a plain cross entropy of classes or of yes or no, whose prior the bias should hold: an answer that is right one time in ten
-            costs 0.93 at a final bias of zero, one in five 0.39. Mean outputs that differ by half a unit between initialisations cost 0.02 to 0.1,
-            wide layers behind a normalisation up to 0.3. Tokens
-            start at equal logits everywhere, and count as values.
-        fail: FAIL when it is worth more than this many times.
+        warn_labels: the same for a plain cross entropy of classes or of yes or no, whose prior the bias should hold: an answer that is
+            right one time in ten costs 0.93 at a final bias of zero, one in five 0.39. Mean outputs that differ by half a unit between
+            initializations cost 0.02 to 0.1, wide layers behind a normalization up to 0.3. Tokens start at equal logits everywhere,
+            and count as values.
+        fail: FAIL when it is worth more than this many times, and setting the bias makes the untrained loss lower.
 
     Source: Karpathy, A Recipe for Training Neural Networks (2019), "init well".
     """
     del key
     outputs, targets, _ = setup.at_init
-    fit = best_constant(setup, outputs, targets)
-    if fit.unbounded or not np.isfinite(fit.loss):
-        return _result(status=Status.SKIP, finding="This loss has no best constant output; see loss_at_init.")
+    fit = constant_at_init(setup)
+    if not fit.exists:
+        return skipped("This loss has no best constant output to start at; see loss_at_init.")
     now = mean_output(outputs)
-    losses = losses_at_constant(setup, now, outputs, targets)
-    scale = max(abs(fit.loss), float(np.abs(fit.losses - fit.loss).mean()), 1e-12)
-    cost = (float(losses.mean()) - fit.loss) / scale
-    shift = jax.tree.map(lambda best, mean: best - mean, fit.output, now)
-    entropy = _entropy(setup, targets)
-    if entropy is not None and abs(fit.loss - entropy) < 0.05 * entropy:
-        warn = min(warn, warn_labels)
-    measured = {
-        "loss at the model's mean output": float(losses.mean()),
-        "best constant output": fit.loss,
-        "cost of the bias": cost,
-    }
-    expected = {"cost of the bias": f"up to {warn:g}"}
-    evidence = (_bias_table(setup, now, fit.output),)
-    if np.isfinite(cost) and cost <= warn:
-        finding = f"The model starts near the average of the targets: learning the bias is worth {100 * cost:.2g} % of the loss."
-        return _result(status=Status.PASS, finding=finding, measured=measured, expected=expected, evidence=evidence)
-    return _result(
-        status=Status.FAIL if not cost <= fail else Status.WARN,
-        finding=f"The untrained model is off the average of the targets: learning a bias alone is worth {cost:.3g} times the best "
-        "constant's loss.",
-        hint=_hint(setup, shift),
-        measured=measured,
-        expected=expected,
-        evidence=evidence,
+    present = float(losses_at_constant(setup, now, outputs, targets).mean())
+    labels = _plain_cross_entropy(setup, fit) and warn_labels <= warn
+    cost = Measure(
+        name="cost of the final bias",
+        value=(present - fit.loss) / fit.scale,
+        high=warn_labels if labels else warn,
+        fail_high=fail,
+        severity=Severity.WARN,
+        unit="times the constant predictor's loss",
+        code="model/final-bias-ignores-prior",
+        thresholds={"high": "warn_labels" if labels else "warn", "fail_high": "fail"},
+    )
+    measures = (
+        Measure(name="loss at the mean output", value=present),
+        Measure(name="constant predictor's loss", value=fit.loss),
+        cost,
+    )
+    findings = () if cost.verdict is None else (_finding(setup, fit, now, cost),)
+    return Result(
+        summary="The model starts near the average of the targets: learning the bias is worth "
+        f"{100 * cost.value:.2g} % of the constant predictor's loss.",
+        findings=findings,
+        measures=measures,
+        evidence=(_bias_table(setup, now, fit.output),),
     )
 
 
-def _entropy(setup: Setup, targets: Any) -> float | None:
-    """Entropy in nats of the classes, or of the answers yes and no, that occur; None for other targets."""
-    labels = targets if isinstance(setup.task.target, (Classes, Binary)) else None
-    if labels is None or not hasattr(labels, "shape"):
-        return None
-    shares = np.unique(np.asarray(labels), return_counts=True)[1] / max(np.size(labels), 1)
-    return float(-(shares * np.log(shares)).sum())
+def _plain_cross_entropy(setup: Setup, fit: ConstantFit) -> bool:
+    """Whether the constant predictor scores the entropy of the labels: one label an example at every head, no rows of tokens."""
+    rows = [head.behavior for head in heads(setup.task.target)]
+    if not all(row.labeled and not row.several and not row.by_position for row in rows):
+        return False
+    entropy = sum(label_entropies(setup.task.target, setup.at_init.targets).values())
+    return abs(fit.loss - entropy) < PLAIN * entropy
 
 
-def _hint(setup: Setup, shift: Any) -> str:
-    """Names the bias to set and, when it is short, its values."""
-    leaves = jax.tree.leaves(shift)
-    width = leaves[0].shape[-1] if len(leaves) == 1 else None
-    biases = [
-        path
-        for path, leaf in trees.named_leaves(setup.params).items()
-        if width is not None and np.shape(leaf) == (width,)
-    ]
-    where = (
-        f"the final bias ({biases[-1]})"
-        if biases
-        else "the final layer's bias (there seems to be none of that size: add one)"
+def _finding(setup: Setup, fit: ConstantFit, now: Any, cost: Measure) -> Finding:
+    """What is off, with what it would be worth to set the bias: without a gain it is no more than a warning."""
+    start, found = starting_point(setup), _causes(setup, fit, now)
+    gains = not start.centered >= start.loss
+    centered = Measure(name="untrained loss with the final bias set", value=start.centered, high=start.loss)
+    return Finding(
+        code="model/final-bias-ignores-prior",
+        severity=Severity.FAIL if cost.verdict is Severity.FAIL and gains else Severity.WARN,
+        message=f"The untrained model is off the average of the targets: learning a bias alone is worth {cost.value:.3g} times "
+        f"the constant predictor's loss, and setting it takes the untrained loss from {start.loss:.4g} to {start.centered:.4g}.",
+        measures=(cost, centered),
+        causes=found,
     )
-    values = ""
-    if width is not None and width <= 10:
-        numbers = ", ".join(f"{value:.3g}" for value in np.asarray(leaves[0], np.float64).reshape(-1, width)[0])
-        values = f" by [{numbers}]"
+
+
+def _causes(setup: Setup, fit: ConstantFit, now: Any) -> tuple[Cause, ...]:
+    """What makes a bias worth so much: labels or a loss that are wrong, a spread that is, targets, and only then the bias."""
+    labels = label_entropies(setup.task.target, setup.at_init.targets)
+    scale, bias = cross_entropy_scale(setup), _bias_causes(setup, fit, now)
+    first = []
+    if labels and not any(labels.values()):
+        first.append(cause("data/constant-labels"))
+    if logits_as_probabilities_at_init(setup):
+        first.append(cause("loss/logits-as-probabilities"))
+    elif scale is not None and scale.verdict is not None:
+        first.append(cause("loss/squared-error-for-classes"))
+    start = starting_point(setup)
+    if start.loss - start.uninformed > fit.scale:  # more than a bias is off
+        first += causes_of_high_loss(setup)
+    return tuple({one.code: one for one in (*first, *bias)}.values())
+
+
+def _bias_causes(setup: Setup, fit: ConstantFit, now: Any) -> tuple[Cause, ...]:
+    """The bias that is missing or not set, or targets that no model should have to start at."""
+    start, biases = starting_point(setup), final_biases(setup)
+    missing = [path for path, name in biases.items() if name is None]
+    if missing:
+        where = f" at {', '.join(filter(None, missing))}" if any(missing) else ""
+        first = cause("model/no-final-bias", here=f"No parameter shifts the outputs{where} alike.")
     else:
-        values = " by the shift in the evidence"
-    return f"At initialisation shift {where}{values}, or standardise the targets."
+        first = cause("model/final-bias-ignores-prior", here=_about_shift(biases, fit, now))
+    if not (start.targets_far_from_zero or start.targets_far_from_unit_scale):
+        return (first,)
+    scaling = cause("data/targets-not-scaled", here=start.about_targets)
+    return (first, scaling) if missing and not start.targets_far_from_unit_scale else (scaling, first)
+
+
+def _about_shift(biases: dict[str, str | None], fit: ConstantFit, now: Any) -> str:
+    """By how much to shift which parameter, where these are few numbers."""
+    best, mean = trees.named_leaves(fit.output), trees.named_leaves(now)
+    shifts = {path: np.asarray(best[path], np.float64).ravel() - np.asarray(mean[path]).ravel() for path in biases}
+    listed = [
+        f"{name} by [{', '.join(f'{value:.3g}' for value in shifts[path])}]"
+        if shifts[path].size <= MOST_NUMBERS
+        else f"{name} by the shift in the evidence"
+        for path, name in biases.items()
+    ]
+    return f"Shift {', '.join(listed)}."
 
 
 def _bias_table(setup: Setup, now: Any, best: Any) -> Table:
     """One row an output: what the model predicts on average, the best constant, and the shift between them."""
-    rows = []
-    centred = isinstance(setup.task.target, (Classes, Tokens))
+    rows, forms = [], {head.path: head.behavior.form for head in heads(setup.task.target)}
     for path, mean in trees.named_leaves(now).items():
         a = np.asarray(mean, np.float64).reshape(-1, np.shape(mean)[-1])[0]
         b = np.asarray(trees.named_leaves(best)[path], np.float64).reshape(-1, np.shape(mean)[-1])[0]
-        if centred and len(a) > 1:  # a softmax does not see a common shift
+        if forms.get(path) == "exclusive" and len(a) > 1:  # a softmax does not see a common shift
             a, b = a - a.mean(), b - b.mean()
         rows += [
             (f"{path}[{i}]" if path else f"{i}", float(x), float(y), float(y - x))

@@ -306,9 +306,18 @@ CAUSES: tuple[Cause, ...] = (
         ),
     ),
     Cause(
+        code="data/human-figure-no-share",
+        title="The accuracy given for a person is no share between 0 and 1.",
+        harm="Nothing can be compared with it.",
+        fix="Divide per cent by 100.",
+    ),
+    Cause(
         code="data/human-figure-doubtful",
         title="The accuracy given for a person cannot be right.",
         harm="A wrong figure makes every comparison with it wrong.",
-        fix="Doubt the figure first (an error rate, per cent, other label names); then look for a leaked label.",
+        fix=(
+            "Doubt the figure first: an error rate, labels that are mapped differently, another task. Then look for labels "
+            "that no person could know from the input."
+        ),
     ),
 )

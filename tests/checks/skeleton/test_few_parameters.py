@@ -2,17 +2,14 @@
 
 from collections.abc import Callable
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
 from jaxrecipe.checks.skeleton.input_independent_baseline import input_independent_baseline
-from jaxrecipe.checks.skeleton.loss_at_init import loss_at_init
 from jaxrecipe.checks.skeleton.overfit_one_batch import overfit_one_batch
 from jaxrecipe.report.result import Result, Status
 from jaxrecipe.targets import Values
-from jaxrecipe.task import Model, Task
+from jaxrecipe.task import Task
 from tests.zoo.healthy import dense, digits_task, linear, regression_task, stateless
 
 
@@ -33,28 +30,8 @@ def noisy_line(noise: float = 0.6) -> Task:
     )
 
 
-def starting_at(task: Task, value: float, *, always: bool) -> Task:
-    """The task whose set-up's own key gives kernels of one value; with `always` every key does."""
-    own = jax.random.key_data(jax.random.split(jax.random.key(0))[0])  # what the library's loop gives to init
-
-    def init(key: jax.Array, inputs: object) -> tuple[dict[str, jax.Array], dict[str, object]]:
-        params, state = task.model.init(key, inputs)
-        chosen = True if always else (jax.random.key_data(key) == own).all()
-        kernel = jnp.where(chosen, jnp.full_like(params["kernel"], value), params["kernel"])
-        return {**params, "kernel": kernel}, state
-
-    return task.replace(model=Model(init, task.model.apply))
-
-
 def test_noise_that_three_parameters_cannot_hold_is_no_failure(run: Callable[..., Result]) -> None:
     assert run(overfit_one_batch, noisy_line()).status is Status.PASS
-
-
-def test_a_start_that_happens_to_be_right_is_no_leak(run: Callable[..., Result]) -> None:
-    assert run(loss_at_init, starting_at(noisy_line(), 1.0, always=True)).status is Status.FAIL
-    lucky = run(loss_at_init, starting_at(noisy_line(), 1.0, always=False))
-    assert float(lucky.measured["times ignorance"]) < 0.5
-    assert lucky.status is Status.PASS
 
 
 def test_too_little_time_decides_nothing(run: Callable[..., Result]) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from jaxrecipe import trees
-from jaxrecipe.probes.constant_predictor import best_constant, wants_probabilities
-from jaxrecipe.probes.minimum_loss import frequencies_given_input, lowest_losses
+from jaxrecipe.probes.constant_predictor import best_constant
+from jaxrecipe.probes.minimum_loss import minimum_achievable
 from jaxrecipe.probes.stopwatch import Stopwatch
 from jaxrecipe.setup import Setup
 from jaxrecipe.targets import Binary, Classes, MultiLabel, Target, Tokens
@@ -64,7 +64,8 @@ def learn(
     state = setup.fresh_state()
     outputs = outputs_of(setup, setup.variables, inputs, train=True, key=key)
     constant = best_constant(setup, outputs, targets)
-    floor, best_share = _floor(setup, outputs, inputs, targets)
+    floor, accuracy = minimum_achievable(setup, outputs, inputs, targets)
+    best_share = min(accuracy.values(), default=1.0)
     start = (
         constant.loss
         if np.isfinite(constant.loss) and not constant.unbounded
@@ -136,23 +137,6 @@ def relative_change(before: Any, after: Any) -> float:
     """Norm of the change of the parameters over the norm of the parameters."""
     change = jax.tree.map(lambda new, old: new.astype(jnp.float32) - old.astype(jnp.float32), after, before)
     return float(trees.global_norm(change)) / max(float(trees.global_norm(before)), 1e-12)
-
-
-def _floor(setup: Setup, outputs: Any, inputs: Any, targets: Any) -> tuple[float, float]:
-    """The lowest mean loss and the largest share of right predictions that these examples allow.
-
-    Equal inputs with different labels (the first tokens of several rows, conflicting duplicates) cannot all be predicted.
-    """
-    lowest = float(lowest_losses(setup, outputs, targets).mean())
-    counts = frequencies_given_input(setup, outputs, inputs, targets)
-    if counts is None or wants_probabilities(setup, outputs, targets):
-        return lowest, 1.0
-    shares = counts / counts.sum(axis=-1, keepdims=True)
-    best = shares.max(axis=-1)
-    if (best == 1).all():
-        return lowest, 1.0
-    informed = setup.losses(jnp.asarray(np.log(np.maximum(shares, 1e-13)), jnp.float32), targets)
-    return max(lowest, float(informed.mean())), float(best.mean())
 
 
 def _measure(setup: Setup, run: Run, step: int, key: PRNGKeyArray) -> None:
