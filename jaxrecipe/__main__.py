@@ -62,9 +62,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"jaxrecipe {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_check(_command(commands, "check", _check, "run the recipe on a training set-up"))
-    _command(commands, "list", _list, "list the checks")
-    explain = _command(commands, "explain", _explain, "what a check does, why it matters, what to do")
-    explain.add_argument("name", metavar="NAME", help="a check, as in jaxrecipe list")
+    listing = _command(commands, "list", _list, "list the checks, or what they can find")
+    listing.add_argument("--causes", action="store_true", help="list the causes that findings name")
+    explain = _command(commands, "explain", _explain, "the page of a check or of a cause")
+    explain.add_argument("name", metavar="NAME", help="a check or a cause, as in jaxrecipe list and list --causes")
     _add_demo(
         _command(commands, "demo", _demo, "the whole recipe on real handwritten digits, and silent bugs to plant")
     )
@@ -85,77 +86,70 @@ def _command(commands: Any, name: str, run: Callable[..., int], about: str) -> a
 def _add_check(parser: argparse.ArgumentParser) -> None:
     from jaxrecipe.cli import options
 
-    parser.add_argument(
-        "task", metavar="TASK", help="package.module:name or file.py:name of a jr.Task, or of a function for one"
-    )
-    parser.add_argument(
-        "--only", metavar="A,B", type=options.names, action="extend", help="run only these checks (or stages)"
-    )
-    parser.add_argument(
-        "--skip", metavar="A,B", type=options.names, action="extend", default=[], help="leave these out"
-    )
-    parser.add_argument(
-        "--threshold",
-        metavar="CHECK.NAME=VALUE",
-        type=options.threshold,
-        action="append",
-        default=[],
-        help="override one",
-    )
-    parser.add_argument(
-        "--expect",
-        metavar="CHECK=REASON",
-        type=options.expectation,
-        action="append",
-        default=[],
-        help="known to fail, and why",
-    )
+    task = "package.module:name or file.py:name of a jr.Task, or of a function for one"
+    parser.add_argument("task", metavar="TASK", help=task)
+    several: dict[str, Any] = {"action": "append", "default": []}
+    named: dict[str, Any] = {"metavar": "A,B", "type": options.names, "action": "extend"}
+    parser.add_argument("--only", **named, help="run only these checks (or stages)")
+    parser.add_argument("--skip", **named, default=[], help="leave these out")
+    own = "add a check of your own: package.module:name or file.py:name"
+    parser.add_argument("--check", metavar="CHECK", dest="checks", **several, help=own)
+    value = "CHECK.NAME=VALUE"
+    parser.add_argument("--threshold", metavar=value, type=options.threshold, **several, help="override one")
+    reason = "known to fail, and why"
+    parser.add_argument("--expect", metavar="CHECK=REASON", type=options.expectation, **several, help=reason)
+    limit = "end a check that takes longer (default 600)"
+    parser.add_argument("--time-limit", metavar="SECONDS", type=options.seconds, default=600.0, help=limit)
     _add_output(parser)
 
 
 def _add_demo(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--bug", metavar="NAME", help="plant a silent bug and see which checks catch it; 'list' lists them"
-    )
+    bug = "plant a silent bug and see which checks catch it; 'list' lists them"
+    parser.add_argument("--bug", metavar="NAME", help=bug)
     _add_output(parser)
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
     from jaxrecipe.cli import options
 
-    parser.add_argument(
-        "--seed", metavar="N", type=options.seed, default=0, help="everything random follows from it (default 0)"
-    )
+    seed = "everything random follows from it (default 0)"
+    parser.add_argument("--seed", metavar="N", type=options.seed, default=0, help=seed)
     parser.add_argument("--json", metavar="PATH", type=options.output, help="write the report as data")
     parser.add_argument("--html", metavar="PATH", type=options.output, help="write the report as a page")
+    cache = "compile everything anew; otherwise programs are kept in $XDG_CACHE_HOME/jaxrecipe/xla or ~/.cache/jaxrecipe/xla"
+    parser.add_argument("--no-cache", action="store_true", help=cache)
 
 
 def _check(options: argparse.Namespace) -> int:
-    from jaxrecipe.cli.loading import load_task
+    from jaxrecipe.cli.loading import load_check, load_task
     from jaxrecipe.cli.options import by_check
+    from jaxrecipe.recipe import RECIPE
 
+    _keep_programs(options)
     report = _checked(
         load_task(options.task),
+        checks=[*RECIPE, *map(load_check, options.checks)],
         only=options.only,
         skip=options.skip,
         thresholds=by_check(options.threshold),
         expect=dict(options.expect),
+        time_limit=options.time_limit,
         seed=options.seed,
     )
     return _deliver(report, options)
 
 
-def _list(_: argparse.Namespace) -> int:
-    from jaxrecipe.cli.pages import listing
+def _list(options: argparse.Namespace) -> int:
+    from jaxrecipe.cli.pages import cause_listing, listing
 
-    print(listing())
+    print(cause_listing() if options.causes else listing())
     return CLEAN
 
 
 def _explain(options: argparse.Namespace) -> int:
-    from jaxrecipe.cli.pages import explain, find_check
+    from jaxrecipe.cli.pages import explain
 
-    print(explain(find_check(options.name)))
+    print(explain(options.name))
     return CLEAN
 
 
@@ -166,11 +160,12 @@ def _demo(options: argparse.Namespace) -> int:
     if options.bug == "list":
         print(demonstration.bug_list())
         return CLEAN
-    if options.bug is None:
+    bug = None if options.bug is None else demonstration.find(options.bug)
+    _keep_programs(options)
+    if bug is None:
         task = digits_task()
         report = _checked(task, seed=options.seed)
         return _deliver(demonstration.with_accuracy(report, task, _console(), seed=options.seed), options)
-    bug = demonstration.find(options.bug)
     report = _checked(bug.plant(digits_task()), seed=options.seed)
     return _deliver(demonstration.with_verdict(report, bug), options)
 
@@ -191,11 +186,12 @@ def _checked(task: "Task", **options: Any) -> "Report":
     """The report, with progress. What a check raises is in the report; a task or an option that cannot work is bad usage."""
     from jaxrecipe.cli.loading import UsageError
     from jaxrecipe.cli.progress import checking
-    from jaxrecipe.recipe import check, select_checks
+    from jaxrecipe.recipe import RECIPE, as_table, check, select_checks
     from jaxrecipe.validate import InvalidTaskError
 
     try:
-        total = len(select_checks(only=options.get("only"), skip=options.get("skip", ())))
+        table = as_table(options.get("checks", RECIPE))
+        total = len(select_checks(table, only=options.get("only"), skip=options.get("skip", ())))
         with checking(total, _console()) as watch:
             return check(task, watch=watch, **options)
     except (InvalidTaskError, ValueError) as error:
@@ -218,12 +214,18 @@ def _deliver(report: "Report", options: argparse.Namespace) -> int:
         if options.json:
             write_text(options.json, report.to_json())
         if options.html:
-            from jaxrecipe.report import html
-
-            write_text(options.html, html.page(report))
+            write_text(options.html, report.to_html())
     except OSError as error:
         raise UsageError(f"the report could not be written: {error}") from error
     return CLEAN if report.ok else FAILED
+
+
+def _keep_programs(options: argparse.Namespace) -> None:
+    """Switch JAX's compilation cache on, unless the user does not want it."""
+    from jaxrecipe.cli.cache import keep_programs
+
+    if not options.no_cache:
+        keep_programs()
 
 
 def _console() -> Any:

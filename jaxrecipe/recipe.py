@@ -144,8 +144,9 @@ def select_checks(
 
 def versions() -> dict[str, str]:
     """Versions of what a result depends on, and the devices it was measured on; what is not loaded is left out."""
-    loaded = {name: sys.modules.get(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy", "jaxrecipe")}
-    packages = {name: str(module.__version__) for name, module in loaded.items() if hasattr(module, "__version__")}
+    names = ("jax", "jaxlib", "flax", "optax", "numpy", "jaxrecipe")
+    found = {name: getattr(sys.modules.get(name), "__version__", "") for name in names}
+    packages = {name: str(version) for name, version in found.items() if version}
     return {**packages, "devices": f"{jax.device_count()} {jax.devices()[0].device_kind}"}
 
 

@@ -6,14 +6,20 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import jax
 import pytest
 
 from jaxrecipe.__main__ import main
 from jaxrecipe.checks.table import RECIPE, Check
 from jaxrecipe.cli import options
-from jaxrecipe.cli.pages import explain
+from jaxrecipe.cli.cache import keep_programs, user_folder
+from jaxrecipe.cli.finders import checks_that_find
+from jaxrecipe.cli.pages import cause_page, check_page, listing
+from jaxrecipe.diagnosis.causes.table import CAUSES, causes
 from jaxrecipe.diagnosis.finding import warning
 from jaxrecipe.report.report import Report
 from jaxrecipe.report.result import Result
@@ -51,6 +57,11 @@ def broken():
     return 1 / 0
 
 number = 3
+
+def mine(setup, *, key, least: float = 0.5):
+    \"\"\"A check of my own.\"\"\"
+    from jaxrecipe import Result, failure
+    return Result(summary="", findings=(failure("mine/too-small", f"Less than {least}."),))
 """
 
 
@@ -63,6 +74,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "mine_package" / "setups.py").write_text(SETUP)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "as the user likes")  # read by us, not by JAX, which is running
     for name in ("mine_file", "mine_package", "mine_package.setups", "bad", "exits"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     return tmp_path
@@ -136,7 +148,7 @@ def test_thresholds_are_passed_on(here: Path, capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize(
-    ("where", "told"),
+    ("where", "words"),
     [
         ("no_colon", "wanted package.module:task"),
         ("no_such_module:task", "No module named 'no_such_module'"),
@@ -149,11 +161,11 @@ def test_thresholds_are_passed_on(here: Path, capsys: pytest.CaptureFixture[str]
         ("exits.py:task", "called sys.exit(5)"),
     ],
 )
-def test_a_task_that_cannot_be_found(here: Path, where: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_task_that_cannot_be_found(here: Path, where: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "bad.py").write_text("x = 1\nundefined_thing\n")
     (here / "exits.py").write_text("import sys\nsys.exit(5)\n")
     message = usage_error(["check", where], capsys)
-    assert told in message
+    assert words in message
     if where == "bad.py:task":
         assert "bad.py, line 2" in message
 
@@ -164,7 +176,7 @@ def test_an_invalid_task_is_bad_usage(here: Path, capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "words"),
     [
         (["--only", "no_such"], "no check is called no_such"),
         (["--skip", "no_such"], "no check is called no_such"),
@@ -178,9 +190,9 @@ def test_an_invalid_task_is_bad_usage(here: Path, capsys: pytest.CaptureFixture[
     ],
 )
 def test_options_that_make_no_sense(
-    here: Path, arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+    here: Path, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert told in usage_error(["check", "mine_file.py:task", *arguments], capsys)
+    assert words in usage_error(["check", "mine_file.py:task", *arguments], capsys)
 
 
 def test_list_and_explain(capsys: pytest.CaptureFixture[str]) -> None:
@@ -195,6 +207,159 @@ def test_list_and_explain(capsys: pytest.CaptureFixture[str]) -> None:
         for name, default in check.thresholds.items():
             assert f"{name} = {default}" in page
     assert "no check is called 'nothing'" in usage_error(["explain", "nothing"], capsys)
+
+
+def test_the_list_says_what_a_check_costs(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["list"])
+    listed = capsys.readouterr().out
+    for check in RECIPE:
+        [line] = [line for line in listed.splitlines() if line.split()[:1] == [check.name]]
+        assert line.split()[1].rstrip(",") == check.cost
+        assert ("preview" in line.split()[:3]) is (check.stability == "preview")
+    rare = Check(run=RECIPE[0].run, stage="own", cost="steps", stability="preview", default=False)
+    assert "steps, preview, only when asked for" in listing([rare])
+
+
+def test_causes_are_listed_and_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "--causes"]) == 0
+    listed = capsys.readouterr().out
+    assert all(f"  {code} " in listed for code in CAUSES)
+    for code in ("loss/softmax-twice", "data/test-in-train"):
+        assert main(["explain", code]) == 0
+        page = " ".join(capsys.readouterr().out.split())
+        row = CAUSES[code]
+        assert page.startswith(f"{code} {row.title}")
+        assert all(words in page for words in (row.harm, row.fix, "Why it does harm:", "What to do:"))
+    assert all(cause_page(row) for row in CAUSES.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("los_at_init", "did you mean loss_at_init?"),
+        ("softmax-twice", "did you mean loss/softmax-twice?"),
+        ("loss/softmax-twcie", "did you mean loss/softmax-twice?"),
+        ("padding-counted", "did you mean loss/padding-counted or evaluation/padding-counted?"),
+    ],
+)
+def test_a_typing_mistake_is_answered_with_what_was_meant(
+    name: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert meant in usage_error(["explain", name], capsys)
+
+
+def test_a_cause_is_found_by_the_checks_whose_sources_name_it() -> None:
+    """By the sources as they are: every code in a check's file or folder leads to it."""
+    for check in RECIPE:
+        path = Path(str(sys.modules[check.run.__module__].__file__))
+        files = path.parent.glob("*.py") if path.name == "check.py" else [path]
+        for file in files:
+            for code in CAUSES:
+                if f'"{code}"' in file.read_text():
+                    assert check in checks_that_find(code, RECIPE)
+    assert checks_that_find("no/such", RECIPE) == []
+
+
+def test_a_check_of_my_own_is_added(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = ["check", "mine_file.py:task", "--check", "mine_file.py:mine", "--only", "mine"]
+    assert main(own) == 1
+    captured = capsys.readouterr()
+    assert "mine/too-small" in captured.out
+    assert captured.err.startswith("1/1 FAIL mine")
+    assert main([*own, "--expect", "mine=known", "--threshold", "mine.least=0.25", "--json", "o"]) == 0
+    [result] = Report.from_json((here / "o").read_text()).results
+    assert (result.stage, dict(result.thresholds)) == ("own", {"least": 0.25})
+    assert "0.25" in result.findings[0].message
+    assert main([*own[:-1], "own", "--check", "mine_package.setups:mine"]) == 2, "two of one name"
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        ("mine_file.py:number", "is a int; wanted a function check(setup, *, key, ...thresholds) -> Result"),
+        ("mine_file.py:min", "has no 'min' (did you mean mine?)"),
+        ("mine_file.py", "wanted package.module:check"),
+    ],
+)
+def test_a_check_that_cannot_be_found(here: Path, where: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert words in usage_error(["check", "mine_file.py:task", "--check", where], capsys)
+
+
+def test_the_time_limit_is_passed_on(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "slow.py").write_text(
+        "def endless(setup, *, key):\n    while True:\n        setup.mean_loss(setup.params, {}, *setup.batch)\n"
+    )
+    arguments = ["check", "mine_file.py:task", "--check", "slow.py:endless", "--only", "endless"]
+    assert main([*arguments, "--time-limit", "0.2"]) == 0
+    assert "1 ran out of time" in capsys.readouterr().out
+    assert "wanted seconds" in usage_error([*arguments, "--time-limit", "0"], capsys)
+
+
+def settings() -> dict[str, object]:
+    return {name: value for name, value in jax.config.values.items() if "cache" in name}
+
+
+@pytest.fixture
+def unset(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """The user's cache folder, with no choice made about JAX's cache; the settings are put back afterwards."""
+    before = settings()
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    jax.config.update("jax_compilation_cache_dir", None)
+    yield tmp_path
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+def test_programs_are_kept_in_the_users_cache_folder(unset: Path) -> None:
+    assert keep_programs() == user_folder() == unset / "jaxrecipe" / "xla"
+    assert jax.config.values["jax_compilation_cache_dir"] == str(unset / "jaxrecipe" / "xla")
+    assert jax.config.values["jax_persistent_cache_min_compile_time_secs"] == 0
+    assert jax.config.values["jax_persistent_cache_min_entry_size_bytes"] == -1
+
+
+def test_a_choice_of_the_user_is_left_alone(unset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jax.config.update("jax_compilation_cache_dir", "mine")
+    before = settings()
+    assert keep_programs() is None
+    assert settings() == before
+    jax.config.update("jax_compilation_cache_dir", None)
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "mine")
+    assert keep_programs() is None
+    assert not (unset / "jaxrecipe").exists()
+
+
+def test_a_folder_that_cannot_be_written_to_is_no_cache(unset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (unset / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(unset / "file"))
+    before = settings()
+    assert keep_programs() is None
+    assert settings() == before
+
+
+def findings_of(path: Path) -> list[object]:
+    return [(r.name, r.status, r.findings, r.measures) for r in Report.from_json(path.read_text()).results]
+
+
+def test_a_warm_cache_finds_the_same(here: Path) -> None:
+    """In processes of their own: JAX's cache is set up once a process."""
+    environment = {name: value for name, value in os.environ.items() if "CACHE" not in name}
+    environment |= {"XDG_CACHE_HOME": str(here / "caches"), "PYTHONPATH": str(Path(__file__).parents[1])}
+
+    def run(name: str, *more: str) -> list[object]:
+        arguments = ["check", "mine_file.py:task", *QUICK, "--json", name, *more]
+        process = python("-m", "jaxrecipe", *arguments, cwd=here, env=environment)
+        _, err = process.communicate()
+        assert process.returncode == 0, err
+        return findings_of(here / name)
+
+    anew = run("anew.json", "--no-cache")
+    assert not (here / "caches").exists()
+    cold = run("cold.json")
+    kept = sorted(path.name for path in (here / "caches" / "jaxrecipe" / "xla").iterdir())
+    assert kept
+    warm = run("warm.json")
+    assert anew == cold == warm
 
 
 def test_explain_says_what_each_threshold_means() -> None:
@@ -214,7 +379,7 @@ def test_explain_says_what_each_threshold_means() -> None:
         """
         return Result(summary="")
 
-    page = explain(Check(run=made_up, stage="data"))
+    page = check_page(Check(run=made_up, stage="data"))
     assert page.startswith("made_up (data)\n\nOne line.")
     assert "  limit = 0.5  the most that is allowed." in page
     assert page.count("how many.") == 2
@@ -256,10 +421,10 @@ def test_the_demo_ends_with_the_exact_accuracy(capsys: pytest.CaptureFixture[str
 @pytest.mark.slow
 def test_a_planted_bug_is_shown_with_what_caught_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "--bug", "softmax_twice"]) == 1
-    told = " ".join(capsys.readouterr().out.split())
-    assert "Planted: softmax_twice." in told
-    assert "Caught by overfit_one_batch" in told
-    assert "softmax applied twice" in told
+    words = " ".join(capsys.readouterr().out.split())
+    assert "Planted: softmax_twice." in words
+    assert "Caught by overfit_one_batch" in words
+    assert "Its cause (loss/softmax-twice) is the likeliest" in words
 
 
 def test_a_bug_that_nothing_catches_is_not_glossed_over() -> None:
@@ -268,7 +433,11 @@ def test_a_bug_that_nothing_catches_is_not_glossed_over() -> None:
 
     one = Result(name="a", stage="data", summary="", findings=(warning("loss/flat", "Flat."),))
     report = with_verdict(Report(task="digits", results=(one,)), find_bug("unseeded"))
-    assert report.notes[-1] == "No check failed; warned by a."
+    assert report.notes[-2] == "No check failed; warned by a."
+    assert "is not named" in report.notes[-1]
+    named = replace(one, findings=(warning("loss/flat", "F.", causes=causes("step/initialization-not-reproducible")),))
+    report = with_verdict(Report(task="digits", results=(named,)), find_bug("unseeded"))
+    assert "step/initialization-not-reproducible) is the likeliest" in report.notes[-1]
 
 
 def test_prepare_cifar10_reports_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

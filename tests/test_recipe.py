@@ -1,6 +1,7 @@
 """The recipe itself, with checks made up for the purpose: selection, thresholds, expectations, crashes."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,12 +11,13 @@ import optax
 import pytest
 
 from jaxrecipe import recipe
-from jaxrecipe.checks.table import Check
+from jaxrecipe.checks.table import Check, Need
 from jaxrecipe.diagnosis.finding import failure, warning
 from jaxrecipe.diagnosis.measure import Measure
+from jaxrecipe.report.evidence import Table
 from jaxrecipe.report.report import Report
 from jaxrecipe.report.result import Result, Status
-from jaxrecipe.setup import Setup, make_setup
+from jaxrecipe.setup import Setup, TimeLimitError, make_setup
 from jaxrecipe.targets import Values
 from jaxrecipe.task import Model, Task
 from jaxrecipe.validate import InvalidTaskError
@@ -187,6 +189,109 @@ def test_warnings_of_the_validation_stand_in_the_notes(four: Any) -> None:
     notes = recipe.check(task.replace(train=bytes_in, model=model), checks=four).notes
     assert len(notes) == 1
     assert notes[0].startswith("Task warning: task.prepare: got bytes that reach the model unscaled")
+
+
+def mine(setup: Setup, *, key: Any, least: float = 0.5) -> Result:
+    """A check of a user's own."""
+    number = Measure(name="number", value=0.4, low=least, thresholds={"low": "least"}, code="mine/too-small")
+    found = (failure("mine/too-small", "Too small.", measures=(number,)),) if number.verdict else ()
+    return Result(summary="Large enough.", findings=found, measures=(number,))
+
+
+def test_a_check_of_the_user_is_run_as_ours_are(four: Any) -> None:
+    checks = [*four, mine]
+    report = recipe.check(linear_task(), checks=checks, only=["mine", "fine"])
+    assert names(report) == ["fine", "mine"]
+    assert (report.results[1].stage, report.results[1].codes) == ("own", ("mine/too-small",))
+    assert not report.ok
+    assert names(recipe.check(linear_task(), checks=checks, only=["own"])) == ["mine"]
+    assert names(recipe.check(linear_task(), checks=checks, skip=["own", "data", "crashes"])) == ["broken"]
+    [lenient] = recipe.check(linear_task(), checks=[mine], thresholds={"mine": {"least": 0.3}}).results
+    assert (lenient.status, dict(lenient.thresholds)) == (Status.PASS, {"least": 0.3})
+    [expected] = recipe.check(linear_task(), checks=[mine], expect={"mine": "known"}).results
+    assert expected.status is Status.EXPECTED
+    assert report.with_thresholds({"mine": {"least": 0.3}}).results[1].status is Status.PASS
+
+
+def test_a_row_of_the_user_has_its_stage_and_needs() -> None:
+    need = Need(lambda setup: setup.test is not None, "There are no test data.")
+    row = Check(run=mine, stage="tune", needs=(need,), default=False)
+    assert names(recipe.check(linear_task(), checks=[row])) == []
+    [skipped] = recipe.check(linear_task(), checks=[row], only=["mine"]).results
+    assert (skipped.status, skipped.stage, skipped.headline) == (Status.SKIP, "tune", "There are no test data.")
+
+
+def test_two_checks_of_one_name_are_refused(four: Any) -> None:
+    with pytest.raises(ValueError, match="fine stands there more than once"):
+        recipe.check(linear_task(), checks=[*four, four[0]])
+
+
+def test_the_table_of_checks_takes_a_check_of_the_user() -> None:
+    report = recipe.check(linear_task(), checks=[*recipe.RECIPE, mine], only=["mine"])
+    assert names(report) == ["mine"]
+    with pytest.raises(ValueError, match=r"no check is called los_at_init \(did you mean loss_at_init\?\)"):
+        recipe.check(linear_task(), only=["los_at_init"])
+
+
+def test_a_check_that_takes_too_long_is_ended_and_the_next_one_begins(four: Any) -> None:
+    def endless(setup: Setup, *, key: Any) -> Result:
+        while True:
+            setup.mean_loss(setup.params, setup.model_state, *setup.batch)
+
+    ended, fine = recipe.check(
+        linear_task(), checks=[made_up("endless", "data", endless), four[0]], time_limit=0.2
+    ).results
+    assert (ended.status, fine.status) == (Status.TIMEOUT, Status.PASS)
+    assert "0.2 s" in ended.headline
+    assert "nothing about your set-up" in ended.headline
+    assert not ended.failed
+    assert ended.findings == ()
+
+
+def test_the_limit_of_one_check_does_not_reach_the_next() -> None:
+    setup = make_setup(linear_task())
+    with pytest.raises(TimeLimitError), setup.limited(0.0):
+        setup.mean_loss(setup.params, setup.model_state, *setup.batch)
+    assert setup.mean_loss(setup.params, setup.model_state, *setup.batch) > 0
+
+
+def test_a_traceback_begins_in_the_users_own_file(tmp_path: Path) -> None:
+    """The loss of a file of the user's raises deep within JAX and a check: the user's line stands first."""
+    file = tmp_path / "my_losses.py"
+    file.write_text("def loss(outputs, targets):\n    raise ZeroDivisionError('in my loss')\n")
+    scope: dict[str, Any] = {}
+    exec(compile(file.read_text(), str(file), "exec"), scope)
+
+    def forward(setup: Setup, *, key: Any) -> Result:
+        setup.losses(*setup.batch)
+        return Result(summary="")
+
+    setup = make_setup(linear_task(loss=scope["loss"]))
+    crashed = recipe.run_one(setup, made_up("forward", "data", forward))
+    assert crashed.status is Status.CRASHED
+    [table] = crashed.evidence
+    assert isinstance(table, Table)
+    lines = [str(row[0]) for row in table.rows]
+    own, _, whole = "\n".join(lines).partition("All of it:")
+    assert lines[0] == "In your code:"
+    assert f'File "{file}", line 2, in loss' in own
+    assert "site-packages" not in own
+    assert str(Path(recipe.__file__).parent) not in own
+    assert "ZeroDivisionError: in my loss" in whole
+
+
+def test_a_traceback_within_the_library_is_shown_as_it_is() -> None:
+    with pytest.raises(ValueError, match="no_such") as caught:
+        recipe.select_checks(only=["no_such"])
+    ours = caught.value.with_traceback(caught.tb.tb_next)  # without the line above, which is a user's
+    assert recipe.traceback_lines(ours)[0].startswith("Traceback")
+
+
+def test_versions_are_those_of_what_is_loaded() -> None:
+    found = recipe.versions()
+    assert found["jax"] == jax.__version__
+    assert found["numpy"] == np.__version__
+    assert "devices" in found
 
 
 def test_programs_are_counted() -> None:

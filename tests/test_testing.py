@@ -145,6 +145,22 @@ def test_an_unknown_name_is_an_error_of_collection(run: Run) -> None:
     outcome.stdout.fnmatch_lines(["*no check is called no_such*"])
 
 
+def test_a_check_of_the_user_is_a_case_beside_ours(run: Run) -> None:
+    source = "def mine(setup, *, key, limit: float = 2.0):\n    return bad(setup, key=key, limit=limit)\n"
+    outcome = run(f"{source}test_recipe = recipe_tests(task, checks=[*CHECKS, mine], only=['own', 'good'])", "-v")
+    outcome.assert_outcomes(passed=1, failed=1)
+    outcome.stdout.fnmatch_lines(["*::test_recipe[[]mine[]] FAILED*", "*FAIL mine: bad found 2.0.*"])
+    options = "expect={'mine': 'known'}, thresholds={'mine': {'limit': 5.0}}"
+    run(f"{source}test_recipe = recipe_tests(task, checks=[mine], {options})").assert_outcomes(passed=1)
+
+
+def test_a_check_that_ran_out_of_time_fails_its_case(run: Run) -> None:
+    source = "def endless(setup, *, key):\n    while True:\n        setup.mean_loss(setup.params, {}, *setup.batch)\n"
+    outcome = run(f"{source}test_recipe = recipe_tests(task, checks=[endless], time_limit=0.2)")
+    outcome.assert_outcomes(failed=1)
+    outcome.stdout.fnmatch_lines(["*TIMEOUT endless: The check was ended after 0.2 s*"])
+
+
 @pytest.mark.parametrize(
     "option", [{"expect": {"no_such": "x"}}, {"thresholds": {"no_such": {"a": 1}}}, {"skip": ["no_such"]}]
 )

@@ -62,9 +62,21 @@ def accuracy_in_words(accuracy: Estimate) -> str:
 
 
 def with_verdict(report: Report, bug: Bug) -> Report:
-    """The report with a sentence on the planted bug and on what caught it."""
+    """The report with a sentence on the planted bug, on what caught it, and on whether the cause was named."""
     caught = [result.name for result in report.results if result.failed]
     warned = [result.name for result in report.results if result.status is Status.WARN]
     verdict = f"Caught by {', '.join(caught)}" if caught else "No check failed"
     notes = [f"Planted: {bug.name}. {bug.breaks}", f"{verdict}{'; warned by ' + ', '.join(warned) if warned else ''}."]
+    if report.causes:
+        notes.append(f"{_place_of_the_cause(report, bug)}.")
     return replace(report, notes=(*report.notes, *notes))
+
+
+def _place_of_the_cause(report: Report, bug: Bug) -> str:
+    """Where among the likeliest causes the planted one stands."""
+    codes = [cause.code for cause in report.causes]
+    places = [place for place, code in enumerate(codes, start=1) if code in bug.causes]
+    if not places:
+        return f"Its cause ({bug.causes[0]}) is not named"
+    place = places[0]
+    return f"Its cause ({codes[place - 1]}) is the {'likeliest' if place == 1 else f'number {place}'} of those named"

@@ -1,7 +1,8 @@
-"""Finding the task that `module:name` or `path.py:name` means."""
+"""Finding the task or the check that `module:name` or `path.py:name` means."""
 
 import importlib
 import importlib.util
+import inspect
 import sys
 import traceback
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from jaxrecipe.checks.table import Check, as_check
+from jaxrecipe.recipe import suggestion
 from jaxrecipe.task import Task
 
 
@@ -24,22 +27,43 @@ def load_task(spec: str) -> Task:
     Raises:
         UsageError: there is no such module or name, importing or calling it failed, or it is no task.
     """
-    where, colon, name = spec.rpartition(":")
-    if not colon or not where or not name:
-        raise UsageError(f"got {spec!r}; wanted package.module:task or path/to/file.py:task, where task is a jr.Task")
-    is_file = where.endswith(".py")
-    module = _guarded(f"importing {where}", lambda: _from_file(Path(where)) if is_file else _from_name(where))
-    found: Any = module
-    for part in name.split("."):
-        if not hasattr(found, part):
-            raise UsageError(f"{where} has no {name!r}; {_known_tasks(module)}")
-        found = getattr(found, part)
+    found = _load(spec, wanted="package.module:task or path/to/file.py:task, where task is a jr.Task")
     if callable(found) and not isinstance(found, Task):
         found = _guarded(f"calling {spec} without arguments", found)
     if not isinstance(found, Task):
         raise UsageError(
             f"{spec} is {_kind(found)}; wanted a jr.Task, or a function without arguments that returns one"
         )
+    return found
+
+
+def load_check(spec: str) -> Check:
+    """The check at `package.module:name` or `path/to/file.py:name`: a function, or a row of the table of checks.
+
+    Raises:
+        UsageError: there is no such module or name, importing it failed, or it is no check.
+    """
+    found = _load(spec, wanted="package.module:check or path/to/file.py:check")
+    if not isinstance(found, Check) and not inspect.isfunction(found):
+        raise UsageError(
+            f"{spec} is {_kind(found)}; wanted a function check(setup, *, key, ...thresholds) -> Result, or a jr.Check"
+        )
+    return as_check(found)
+
+
+def _load(spec: str, *, wanted: str) -> Any:
+    """What stands at a place."""
+    where, colon, name = spec.rpartition(":")
+    if not colon or not where or not name:
+        raise UsageError(f"got {spec!r}; wanted {wanted}")
+    is_file = where.endswith(".py")
+    module = _guarded(f"importing {where}", lambda: _from_file(Path(where)) if is_file else _from_name(where))
+    found: Any = module
+    for part in name.split("."):
+        if not hasattr(found, part):
+            hint = suggestion(part, list(vars(found)) if hasattr(found, "__dict__") else [])
+            raise UsageError(f"{where} has no {name!r}{hint}; {_known_tasks(module)}")
+        found = getattr(found, part)
     return found
 
 
@@ -52,7 +76,10 @@ def _from_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise UsageError(f"there is no file {path}")
     _search_first(path.resolve().parent)
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    known = sys.modules.get(path.stem)
+    if known is not None and getattr(known, "__file__", None) == str(path.resolve()):
+        return known  # a task and a check of one file belong to one module
+    spec = importlib.util.spec_from_file_location(path.stem, path.resolve())
     if spec is None or spec.loader is None:
         raise UsageError(f"{path} cannot be imported")
     module = importlib.util.module_from_spec(spec)

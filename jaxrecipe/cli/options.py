@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from jaxrecipe.report.result import Scalar
+from jaxrecipe.report.evidence import Scalar
 
 
 def names(text: str) -> list[str]:
@@ -65,6 +65,14 @@ def seed(text: str) -> int:
     if value < 0:
         raise argparse.ArgumentTypeError(f"got {text!r}; wanted a whole number, 0 or more")
     return value
+
+
+def seconds(text: str) -> float:
+    """A positive number of seconds."""
+    value = scalar(text)
+    if isinstance(value, str) or not value > 0:
+        raise argparse.ArgumentTypeError(f"got {text!r}; wanted seconds, more than 0")
+    return float(value)
 
 
 def by_check(given: Iterable[tuple[str, str, Scalar]]) -> dict[str, dict[str, Scalar]]:
