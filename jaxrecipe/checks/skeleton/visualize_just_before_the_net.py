@@ -1,6 +1,5 @@
 """Visualize just before the net: what enters `apply`, as it enters it."""
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -8,11 +7,15 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from jaxrecipe import trees
-from jaxrecipe.report.result import Evidence, Histogram, Images, Result, Status, Table, unsorted_result
+from jaxrecipe.data.batches import batch_indices
+from jaxrecipe.diagnosis.causes.table import causes
+from jaxrecipe.diagnosis.finding import Finding, failure
+from jaxrecipe.diagnosis.measure import Measure, Severity
+from jaxrecipe.report.result import Evidence, Histogram, Images, Result, Table
 from jaxrecipe.setup import Setup
 
-_result = partial(unsorted_result, name="visualize_just_before_the_net", stage="skeleton")
 SHOWN = 16
+"""Examples that are drawn."""
 
 
 def visualize_just_before_the_net(
@@ -31,7 +34,7 @@ def visualize_just_before_the_net(
     differ. The pictures, ranges and histograms are the evidence.
 
     Why it matters: this is the only place where all that the pipeline did can be seen. Pixels divided by 255 twice, or not at
-    all, still train, badly: an initialisation keeps the variance of its inputs, so inputs of a thousandth give activations of a
+    all, still train, badly: an initialization keeps the variance of its inputs, so inputs of a thousandth give activations of a
     thousandth, and the biases drown them.
 
     What to do: scale once, to about zero mean and unit variance; look at the pictures in the report for anything that you would
@@ -50,65 +53,77 @@ def visualize_just_before_the_net(
     del key
     inputs, targets = setup.training_batch(0)
     leaves = {path or "inputs": np.asarray(leaf) for path, leaf in trees.named_leaves(inputs).items()}
-    floating = {path: leaf.astype(np.float64) for path, leaf in leaves.items() if np.issubdtype(leaf.dtype, np.inexact)}
-    evidence = (_ranges(leaves), *_pictures(leaves, targets), *_histograms(floating))
-    measured, expected, problems = {}, {}, []
+    floating = {path: leaf.astype(np.float64) for path, leaf in leaves.items() if trees.is_floating(leaf)}
+    bounds = {"low": small_warn, "fail_low": small_fail, "high": large_warn, "fail_high": large_fail}
+    measures, findings = [], []
     for path, leaf in floating.items():
-        size = float(np.sqrt(np.mean(np.square(leaf)))) if np.isfinite(leaf).all() else float("nan")
-        measured[f"{path}: root mean square"] = size
-        expected[f"{path}: root mean square"] = f"{small_warn:g} to {large_warn:g}"
-        problems += _problems(path, leaf, size, (small_fail, small_warn, large_warn, large_fail))
-    if problems:
-        status, finding, hint = min(problems, key=lambda problem: problem[0] is not Status.FAIL)
-        return _result(
-            status=status, finding=finding, hint=hint, measured=measured, expected=expected, evidence=evidence
-        )
+        own = _measures(path, leaf, bounds)
+        measures += own
+        found = _finding(setup, path, leaf, own)
+        findings += [] if found is None else [found]
     shapes = ", ".join(f"{path} {leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves.items())
-    return _result(
-        status=Status.PASS,
-        finding=f"What enters the model: {shapes}.",
-        measured=measured,
-        expected=expected,
-        evidence=evidence,
+    return Result(
+        summary=f"What enters the model: {shapes}.",
+        findings=tuple(findings),
+        measures=tuple(measures),
+        evidence=(_ranges(leaves), *_pictures(leaves, targets), *_histograms(floating)),
     )
 
 
-NOT_FINITE = (
-    "Find where NaN or infinity comes in: a division by a standard deviation of zero, missing values, an overflow."
-)
-TOO_SMALL = "The inputs are tiny: they are probably scaled twice (divided by 255 in the loader and again in prepare). Scale once, to unit variance."
-TOO_LARGE = (
-    "The inputs are large: they are probably not scaled at all. Divide by their range or standardise them, once."
-)
-HARDLY_DIFFER = (
-    "The inputs are nearly constant, and what tells them apart is tiny: they were probably scaled twice before a mean was taken off (divided by 255 "
-    "in the loader and again in prepare). Scale once; look at the pictures in the report."
-)
-ALL_EQUAL = (
-    "Every example enters the model as the same numbers: the pipeline blanks the inputs, or repeats one example."
-)
+def _measures(path: str, leaf: np.ndarray, bounds: dict[str, float]) -> tuple[Measure, Measure]:
+    """Size and spread of one floating input, NaN where any of it is not finite."""
+    finite = bool(np.isfinite(leaf).all())
+    size = Measure(
+        name=f"{path}: root mean square",
+        value=float(np.sqrt(np.mean(np.square(leaf)))) if finite else float("nan"),
+        severity=Severity.WARN,
+        thresholds={"low": "small_warn", "fail_low": "small_fail", "high": "large_warn", "fail_high": "large_fail"},
+        low=bounds["low"],
+        fail_low=bounds["fail_low"],
+        high=bounds["high"],
+        fail_high=bounds["fail_high"],
+    )
+    spread = Measure(
+        name=f"{path}: standard deviation",
+        value=float(leaf.std()) if finite else float("nan"),
+        low=bounds["low"],
+        fail_low=bounds["fail_low"],
+        severity=Severity.WARN,
+        thresholds={"low": "small_warn", "fail_low": "small_fail"},
+        code="data/scaled-twice",
+    )
+    return size, spread
 
 
-def _problems(
-    path: str, leaf: np.ndarray, size: float, limits: tuple[float, float, float, float]
-) -> list[tuple[Status, str, str]]:
-    """What is wrong with one floating input: status, finding and hint of each."""
-    small_fail, small_warn, large_warn, large_fail = limits
-    if not np.isfinite(size):
-        bad = int((~np.isfinite(leaf)).sum())
-        return [(Status.FAIL, f"{path}: {bad} of {leaf.size} values that enter the model are not finite.", NOT_FINITE)]
+def _finding(setup: Setup, path: str, leaf: np.ndarray, measures: tuple[Measure, Measure]) -> Finding | None:
+    """What is wrong with one floating input; one thing, since each explains those after it."""
+    size, spread = measures
+    if not np.isfinite(leaf).all():
+        text = f"{path}: {int((~np.isfinite(leaf)).sum())} of {leaf.size} values that enter the model are not finite."
+        codes = ["data/not-finite-after-prepare", "data/not-finite"]
+        codes = codes if _finite_before(setup) else codes[::-1]
+        return failure(codes[0], text, measures=(size,), causes=causes(*codes))
     if len(leaf) > 1 and (leaf == leaf[:1]).all():
-        return [(Status.FAIL, f"{path}: all {len(leaf)} examples of the batch are the same.", ALL_EQUAL)]
-    scale = f"{path}: the values that enter the model have a root mean square of {size:.3g} (from {leaf.min():.3g} to {leaf.max():.3g})."
-    if size < small_warn:
-        return [(Status.FAIL if size < small_fail else Status.WARN, scale, TOO_SMALL)]
-    if size > large_warn:
-        return [(Status.FAIL if size > large_fail else Status.WARN, scale, TOO_LARGE)]
-    spread = float(leaf.std())
-    if spread < small_warn:
-        finding = f"{path}: the values that enter the model hardly differ: {leaf.mean():.3g} with a standard deviation of {spread:.2g}."
-        return [(Status.FAIL if spread < small_fail else Status.WARN, finding, HARDLY_DIFFER)]
-    return []
+        text = f"{path}: all {len(leaf)} examples of the batch enter the model as the same numbers."
+        return failure("data/constant-inputs", text, measures=(spread,), causes=causes("data/constant-inputs"))
+    if size.verdict is not None:
+        text = f"{path}: the values that enter the model have a root mean square of {size.value:.3g} "
+        text += f"(from {leaf.min():.3g} to {leaf.max():.3g})."
+        code = "data/scaled-twice" if size.low is not None and size.value < size.low else "data/inputs-not-scaled"
+        return Finding(code=code, severity=size.verdict, message=text, measures=(size,))
+    if spread.verdict is not None:
+        text = f"{path}: the values that enter the model hardly differ: "
+        text += f"{leaf.mean():.3g} with a standard deviation of {spread.value:.2g}."
+        likeliest = causes("data/scaled-twice", "data/constant-inputs")
+        return Finding(code=spread.code, severity=spread.verdict, message=text, measures=(spread,), causes=likeliest)
+    return None
+
+
+def _finite_before(setup: Setup) -> bool:
+    """Whether the same batch is finite before preparation and augmentation."""
+    indices, _ = batch_indices(setup.seed, 0, setup.train.size, setup.batch_size)
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(setup.train.gather(indices)[0])]
+    return all(bool(np.isfinite(leaf).all()) for leaf in leaves if trees.is_floating(leaf))
 
 
 def _ranges(leaves: dict[str, np.ndarray]) -> Table:

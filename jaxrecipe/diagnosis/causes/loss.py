@@ -163,6 +163,12 @@ CAUSES: tuple[Cause, ...] = (
         fix="Weigh by one over the count, in the order of the classes, indexed by the label.",
     ),
     Cause(
+        code="loss/class-weights-inverted",
+        title="Class weights favor frequent classes.",
+        harm="What is rare, and usually matters, is learned last.",
+        fix="Divide by the counts instead of multiplying with them; if frequent classes are meant to count more, all is well.",
+    ),
+    Cause(
         code="loss/weights-by-place",
         title="A weight, mask or table is indexed by the place in the batch.",
         harm="What an example costs depends on where it stands.",

@@ -42,6 +42,15 @@ CAUSES: tuple[Cause, ...] = (
         ),
     ),
     Cause(
+        code="model/spreads-nan",
+        title="A NaN in one example reaches the others.",
+        harm="One bad example spoils a whole batch.",
+        fix=(
+            "Most likely a product with a one-hot or a mask over the batch, where zero times NaN is NaN: select with "
+            "jnp.where or an index instead."
+        ),
+    ),
+    Cause(
         code="model/prepare-mixes-examples",
         title="prepare uses the other examples of the batch.",
         harm="The same example is prepared differently in another batch.",

@@ -127,6 +127,12 @@ CAUSES: tuple[Cause, ...] = (
         ),
     ),
     Cause(
+        code="step/augmentation-mixes-examples",
+        title="augment mixes examples, inputs and targets alike, as mixup does, and the task does not say so.",
+        harm="Checks that compare examples cannot know that it is meant.",
+        fix="If it is meant, declare mixes_examples=True. Otherwise draw and apply it for each example.",
+    ),
+    Cause(
         code="step/reports-sum",
         title="The loss that the step reports is a sum over the batch.",
         harm="The learning rate, or at least the curve, depends on the batch size.",

@@ -10,12 +10,24 @@ import numpy as np
 from jaxtyping import Bool, PRNGKeyArray
 
 from jaxrecipe import trees
-from jaxrecipe.probes.dependencies import loss_alignment, loss_gradient_at_outputs, on_host, padding_id, replaced
+from jaxrecipe.probes.changed_values import replaced, revealing_parameters
+from jaxrecipe.probes.dependencies import on_host
+from jaxrecipe.probes.loss_alignment import (
+    loss_alignment,
+    loss_gradient_at_outputs,
+    only_array,
+    padding_id,
+    token_target,
+)
+from jaxrecipe.probes.rounding import changed, model_rounding
 from jaxrecipe.setup import Setup
-from jaxrecipe.targets import Tokens
 
 NAMED_MASK = re.compile(r"mask|pad|valid|weight", re.IGNORECASE)
 NAMED_LENGTH = re.compile(r"len", re.IGNORECASE)
+COUNTS = 1e-6
+"""Share of the largest gradient from which on the loss sees an output; what a mask multiplies has none at all."""
+BATCHES = 4
+"""Batches among which the one with most padding is looked for."""
 
 
 @dataclass(frozen=True)
@@ -25,78 +37,91 @@ class Padding:
     Attributes:
         where: in words.
         seen: share of the padded examples or positions that change the loss; zero where padding is ignored.
-        declared: whether the task or the data say that it is padding.
+        code: what it is where the loss sees some.
     """
 
     where: str
     seen: float
-    declared: bool = True
+    code: str
+
+    @property
+    def declared(self) -> bool:
+        """Whether the task or the data say that it is padding."""
+        return self.code != "data/padding-undeclared"
 
 
-def padded_targets(setup: Setup) -> Padding | None:
-    """Whether the loss counts positions whose target is padding; None without such positions."""
-    target = setup.task.target
-    if not isinstance(target, Tokens):
-        return None
-    inputs, targets = _most_padded_batch(setup, target.pad)
-    if not isinstance(targets, np.ndarray) or targets.ndim != 2:
-        return None
+def padding_places(setup: Setup, key: PRNGKeyArray) -> list[Padding]:
+    """Every place where inputs or targets mark padding."""
+    return [*padded_inputs(setup, key), *padded_outputs(setup), *padded_targets(setup)]
+
+
+def padded_targets(setup: Setup) -> Iterator[Padding]:
+    """Whether the loss counts positions whose target is padding; nothing without such positions."""
+    target = token_target(setup.task.target)
+    if target is None:
+        return
+    inputs, tree = _most_padded_batch(setup, target.pad)
+    targets = only_array(tree)
+    if targets is None or targets.ndim != 2:
+        return
     pad = padding_id(targets) if target.pad is None else target.pad
     outputs, _ = setup.forward(setup.params, setup.model_state, inputs, train=False, key=setup.key)
-    if pad is None or not (targets == pad).any() or not isinstance(outputs, jax.Array) or outputs.ndim != 3:
-        return None
-    size = np.abs(np.asarray(loss_gradient_at_outputs(setup)(outputs, targets)[0], np.float64)).max(axis=-1)
-    shift = loss_alignment(setup) or 0
-    places = np.roll(targets == pad, -shift, axis=1)  # the outputs that the loss holds against padded targets
+    logits = only_array(outputs)
+    if pad is None or logits is None or logits.ndim != 3:
+        return
+    size = np.abs(np.asarray(loss_gradient_at_outputs(setup)(outputs, tree)[0], np.float64)).max(axis=-1)
+    places = _outputs_held_against(targets == pad, loss_alignment(setup) or 0)
+    if places.any():
+        code = "data/padding-undeclared" if target.pad is None else "loss/padding-counted"
+        seen = float((size[places] > COUNTS * size.max()).mean())
+        yield Padding(where=f"targets equal to {pad}", seen=seen, code=code)
+
+
+def _outputs_held_against(marked: Bool[np.ndarray, "batch time"], shift: int) -> Bool[np.ndarray, "batch time"]:
+    """Which outputs the loss holds against marked targets, where it holds target t + shift against output t."""
+    places = np.roll(marked, -shift, axis=1)
     places[:, : max(0, -shift)] = False
-    places[:, targets.shape[1] - max(0, shift) :] = False
-    return (
-        None
-        if not places.any()
-        else Padding(
-            where=f"targets equal to {pad}",
-            seen=float((size[places] > 1e-6 * size.max()).mean()),
-            declared=target.pad is not None,
-        )
-    )
+    places[:, marked.shape[1] - max(0, shift) :] = False
+    return places
 
 
 def padded_outputs(setup: Setup) -> Iterator[Padding]:
     """Whether the loss counts outputs that a mask among the targets marks as padding, one answer a mask."""
     inputs, targets = on_host(setup.batch)
-    masks = [
-        (path, leaf) for path, leaf in trees.named_leaves(targets).items() if NAMED_MASK.search(path) and _is_mask(leaf)
-    ]
-    if not masks or len(jax.tree.leaves(targets)) < 2:
+    named = trees.named_leaves(targets)
+    masks = {path: leaf for path, leaf in named.items() if NAMED_MASK.search(path) and is_mask(leaf)}
+    if not masks or len(named) < 2:
         return
     outputs, _ = setup.forward(setup.params, setup.model_state, inputs, train=False, key=setup.key)
     for gradient in loss_gradient_at_outputs(setup)(outputs, targets)[:1]:
-        for path, mask in masks:
+        for path, mask in masks.items():
             size = np.abs(np.asarray(gradient, np.float64))
             if size.shape[: mask.ndim] == mask.shape and mask.any() and not mask.all():
                 size = size.reshape(*mask.shape, -1).max(axis=-1)
-                sides = [size[mask.astype(bool) == side] > 1e-6 * size.max() for side in (False, True)]
-                yield Padding(where=f"the targets' {path}", seen=float(min(side.mean() for side in sides)))
+                sides = [size[mask.astype(bool) == side] > COUNTS * size.max() for side in (False, True)]
+                seen = float(min(side.mean() for side in sides))
+                yield Padding(where=f"the targets' {path}", seen=seen, code="loss/padding-counted")
 
 
-def padded_inputs(setup: Setup, params: Any, key: PRNGKeyArray) -> Iterator[Padding]:
+def padded_inputs(setup: Setup, key: PRNGKeyArray) -> Iterator[Padding]:
     """Whether values at padded positions of the inputs reach the losses, one answer for each mask or length among the inputs.
 
-    A mask must be true for a run at the start or the end of each row to count as padding; which of its values marks padding is found by
-    trying both: padding is ignored when the values at one of them have no influence.
+    A mask must be true for a run at the start or the end of each row to count as padding; which of its values marks padding is
+    found by trying both: padding is ignored when the values at one of them have no influence.
     """
-    batch = on_host(setup.batch)
-    named = trees.named_leaves(batch[0])
+    named = trees.named_leaves(on_host(setup.batch[0]))
     for path, leaf in named.items():
-        for padded in _padding_masks(path, leaf, named):
-            by_side = [_reaches(setup, params, key, batch, path, mask) for mask in padded]
-            yield Padding(where=f"the inputs' {path or 'mask'}", seen=min(by_side))
+        for sides in possible_padding(path, leaf, named):
+            by_side = [_share_reached(setup, key, path, padded) for padded in sides]
+            yield Padding(where=f"the inputs' {path or 'mask'}", seen=min(by_side), code="model/padding-seen")
 
 
-def _padding_masks(path: str, leaf: np.ndarray, named: dict[str, np.ndarray]) -> Iterator[list[np.ndarray]]:
+def possible_padding(
+    path: str, leaf: np.ndarray, named: dict[str, np.ndarray]
+) -> Iterator[list[Bool[np.ndarray, "batch time"]]]:
     """What may be padding by a leaf: the two sides of a mask, or what lies behind the lengths; nothing for other leaves."""
     others = [other for name, other in named.items() if name != path and other.ndim >= 2]
-    if _is_mask(leaf) and leaf.ndim == 2 and (NAMED_MASK.search(path) or leaf.dtype == np.bool_):
+    if is_mask(leaf) and leaf.ndim == 2 and (NAMED_MASK.search(path) or leaf.dtype == np.bool_):
         mask = leaf.astype(bool)
         runs = (mask[:, 1:] != mask[:, :-1]).sum(axis=1) <= 1
         if runs.all() and mask.any() and not mask.all() and any(other.shape[:2] == leaf.shape for other in others):
@@ -107,37 +132,33 @@ def _padding_masks(path: str, leaf: np.ndarray, named: dict[str, np.ndarray]) ->
                 yield [np.arange(length) >= leaf[:, None]]
 
 
-def _reaches(
-    setup: Setup, params: Any, key: PRNGKeyArray, batch: Any, path: str, padded: Bool[np.ndarray, "batch time"]
-) -> float:
+def _share_reached(setup: Setup, key: PRNGKeyArray, path: str, padded: Bool[np.ndarray, "batch time"]) -> float:
     """Share of the examples with padding whose loss changes when their values there do, in evaluation mode."""
-    inputs, targets = batch
+    inputs, targets = on_host(setup.batch)
+    params = revealing_parameters(setup, key)
 
     def losses(inputs: Any) -> np.ndarray:
-        return np.asarray(
-            setup.losses(setup.forward(params, setup.model_state, inputs, train=False, key=key)[0], targets)
-        )
+        outputs, _ = setup.forward(params, setup.model_state, inputs, train=False, key=key)
+        return np.asarray(setup.losses(outputs, targets))
 
     def move(name: str, leaf: np.ndarray) -> np.ndarray:
         return replaced(leaf, padded) if name != path and leaf.shape[:2] == padded.shape else leaf
 
     moved = [move(name, leaf) for name, leaf in trees.named_leaves(inputs).items()]
     after = losses(jax.tree.unflatten(jax.tree.structure(inputs), moved))
-    changed = ~np.isclose(after, losses(inputs), rtol=1e-4, atol=1e-6, equal_nan=True)
-    return float(changed[padded.any(axis=1)].mean())
+    return float(changed(losses(inputs), after, model_rounding(setup))[padded.any(axis=1)].mean())
 
 
-def _is_mask(leaf: np.ndarray) -> bool:
+def is_mask(leaf: np.ndarray) -> bool:
+    """Whether an array holds truth values, as such or as zeros and ones."""
     return leaf.dtype == np.bool_ or bool(np.isin(leaf, (0, 1)).all())
 
 
-def _most_padded_batch(setup: Setup, pad: int | None, batches: int = 4) -> tuple[Any, Any]:
+def _most_padded_batch(setup: Setup, pad: int | None) -> tuple[Any, Any]:
     """Of the first few batches of the training data the one with most padding."""
-    size = setup.batch_size
-    found = [on_host(setup.batch)]
-    if isinstance(found[0][1], np.ndarray):
-        starts = range(0, min(batches * size, setup.train.size - size + 1), size)
-        found += [on_host(setup.prepared("train", np.arange(start, start + size))) for start in starts]
-    return max(
-        found, key=lambda batch: np.sum(batch[1] == pad) if isinstance(batch[1], np.ndarray) and pad is not None else 0
-    )
+    size, first = setup.batch_size, on_host(setup.batch)
+    if pad is None:
+        return first
+    starts = range(0, min(BATCHES * size, setup.train.size - size + 1), size)
+    others = [on_host(setup.prepared("train", np.arange(start, start + size))) for start in starts]
+    return max([first, *others], key=lambda batch: sum(np.sum(leaf == pad) for leaf in jax.tree.leaves(batch[1])))

@@ -11,8 +11,10 @@ from jaxtyping import PRNGKeyArray
 
 from jaxrecipe import trees
 from jaxrecipe.checks.skeleton.verify_decreasing_training_loss.linear_baseline import linear_rival
-from jaxrecipe.probes.dependencies import awake, flat_outputs, on_host, precision_of
+from jaxrecipe.probes.changed_values import redrawn_zeros
+from jaxrecipe.probes.dependencies import flat_outputs, on_host
 from jaxrecipe.probes.layers import Joint, joints
+from jaxrecipe.probes.rounding import model_rounding
 from jaxrecipe.report.result import Curve, Evidence, Result, Status, Table, unsorted_result
 from jaxrecipe.setup import Setup, with_model
 
@@ -134,7 +136,7 @@ NOT_GROWING = "More capacity should fit the same examples better: the larger mod
 def _shape(setup: Setup, key: PRNGKeyArray) -> Shape:
     """Test additivity on pairs of the batch's examples, then how the function grows with its matrices."""
     inputs, _ = on_host(setup.batch)
-    params = awake(setup.params, key)
+    params = redrawn_zeros(setup.params, key)
     floating = [trees.is_floating(leaf) for leaf in jax.tree.leaves(inputs)]
     if not any(floating) or len(floating) != sum(floating):
         return Shape(affine=False)
@@ -148,7 +150,7 @@ def _shape(setup: Setup, key: PRNGKeyArray) -> Shape:
     first, second = at(params, inputs) - base, at(params, other) - base
     both = at(params, jax.tree.map(np.add, inputs, other)) - base
     size = np.linalg.norm(first) + np.linalg.norm(second)
-    tolerance = max(1e-3, 8 * precision_of(setup)) * size + 1e-5 * np.linalg.norm(base)
+    tolerance = max(1e-3, 8 * model_rounding(setup)) * size + 1e-5 * np.linalg.norm(base)
     if (
         not np.isfinite(size)
         or size <= 1e-4 * np.linalg.norm(base)

@@ -1,0 +1,92 @@
+"""The user's own predict against the model in evaluation mode: at the start, and after a step."""
+
+from collections.abc import Callable
+from typing import Any
+
+from jaxrecipe import trees
+from jaxrecipe.checks.skeleton.mode_consistency.modes import Modes, relative_distance
+from jaxrecipe.diagnosis.causes.table import Cause, cause, causes
+from jaxrecipe.diagnosis.finding import Finding, failure
+from jaxrecipe.diagnosis.measure import Measure
+from jaxrecipe.setup import Setup
+
+Predict = Callable[[Any, Any], Any]
+NAME = "difference of predict and model"
+
+
+def prediction_findings(
+    setup: Setup, modes: Modes, threshold: float, tolerance: float
+) -> tuple[Measure, list[Finding]]:
+    """How far predict is from the model in evaluation mode at the start, and what is wrong with it.
+
+    At the start, because afterwards it may rightly use other parameters, such as an average of those of all steps; after a step
+    it must not be what the model was with parameters or statistics of before.
+    """
+    predict = setup.loop.predict
+    if predict is None:
+        raise ValueError("the loop has no predict: ask for setup.loop.predict first")
+    inputs = setup.batch[0]
+    at_start = predict(setup.fresh_state(), inputs)
+    measure = Measure(
+        name=NAME,
+        value=relative_distance(modes.evaluated[0], at_start),
+        high=tolerance,
+        code="evaluation/other-predictions",
+        thresholds={"high": "predict_tolerance"} if tolerance == threshold else {},
+    )
+    if measure.verdict is not None:
+        text = f"predict differs from the model in evaluation mode by {measure.value:.2g} of its size."
+        found = _other_predictions(setup, modes, predict, at_start, tolerance)
+        return measure, [failure(found[0].code, text, measures=(measure,), causes=found)]
+    stale = _out_of_date(setup, modes, predict, tolerance)
+    if not stale:
+        return measure, []
+    text = f"After a training step predict still gives what the model gave with {stale} of before."
+    return measure, [failure("evaluation/stale-parameters", text)]
+
+
+def _other_predictions(
+    setup: Setup, modes: Modes, predict: Predict, at_start: Any, tolerance: float
+) -> tuple[Cause, ...]:
+    """Why predict may differ: it is the model in training mode, by its batch statistics or by its randomness; or it is not known."""
+    again = predict(setup.fresh_state(), setup.batch[0])
+    by_statistics = relative_distance(modes.trained[0], at_start) <= tolerance
+    random_as_training = modes.randomness_in_training > tolerance and _as_far_as_training(modes, at_start)
+    if by_statistics or random_as_training or relative_distance(at_start, again) > tolerance:
+        here = (
+            "It gives what the model gives in training mode."
+            if by_statistics
+            else "It is as far off as training mode is."
+        )
+        return cause("evaluation/training-mode", here=here), *causes("evaluation/other-predictions")
+    return causes("evaluation/other-predictions", "evaluation/stale-parameters", "evaluation/training-mode")
+
+
+def _as_far_as_training(modes: Modes, outputs: Any) -> bool:
+    """Whether outputs are about as far from evaluation mode as training mode is: within a factor of two."""
+    far, own = modes.difference, relative_distance(modes.evaluated[0], outputs)
+    return far / 2 < own < 2 * far
+
+
+def _out_of_date(setup: Setup, modes: Modes, predict: Predict, tolerance: float) -> str:
+    """What predict uses that is of before the step; empty where it uses nothing such."""
+    inputs = setup.batch[0]
+    params, state = setup.loop.variables(modes.stepped)
+    after = predict(trees.copy(modes.stepped), inputs)
+
+    def distance(params: Any, state: Any) -> float:
+        return relative_distance(setup.forward(params, state, inputs, train=False, key=setup.key)[0], after)
+
+    if distance(params, state) <= tolerance:
+        return ""
+    before = {
+        "the parameters and the model state": distance(*setup.variables),
+        "the parameters": distance(setup.params, state),
+        "the model state": distance(params, setup.model_state),
+    }
+    nearest = min(before, key=lambda what: before[what])
+    return nearest if before[nearest] <= tolerance / SURER else ""
+
+
+SURER = 100.0
+"""How much nearer than the tolerance predict must be to the model of before: an average of the parameters starts near there."""
