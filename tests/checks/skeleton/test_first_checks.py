@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 import pytest
 
-from jaxrecipe.checks.skeleton.chart_dependencies import chart_dependencies
 from jaxrecipe.checks.skeleton.fix_random_seed import fix_random_seed
 from jaxrecipe.checks.skeleton.input_independent_baseline import input_independent_baseline
 from jaxrecipe.checks.skeleton.overfit_one_batch import overfit_one_batch
@@ -31,11 +30,6 @@ BROKEN = [
     (overfit_one_batch, broken.updates_thrown_away, F, "thrown away"),
     (overfit_one_batch, broken.sign_flipped, F, "sign of the loss is flipped"),
     (overfit_one_batch, broken.blank_inputs, F, "same output"),
-    (chart_dependencies, broken.reshape_for_transpose, F, "reshape where a transpose"),
-    (chart_dependencies, broken.batch_softmax, F, "softmax"),
-    (chart_dependencies, broken.batch_mean_leak, F, "axis 0"),
-    (chart_dependencies, broken.column_against_row, F, "(N, 1) against (N,)"),
-    (chart_dependencies, broken.blind_model, F, "never reaches the loss"),
 ]
 
 

@@ -1,30 +1,19 @@
-"""mode_consistency and updates: what is broken is found and named, what is healthy is left alone."""
+"""updates: what is broken is found and named, what is healthy is left alone."""
 
 from collections.abc import Callable
 
 import pytest
 
-from jaxrecipe.checks.skeleton.mode_consistency import mode_consistency
 from jaxrecipe.checks.skeleton.updates import updates
 from jaxrecipe.report.result import Result, Status
 from jaxrecipe.task import Task
 from tests.zoo import modes
 from tests.zoo.broken import learning_rate_huge, learning_rate_tiny
-from tests.zoo.healthy import batch_norm_task, digits_task, dropout_task
+from tests.zoo.healthy import digits_task
 
 F, W, P = Status.FAIL, Status.WARN, Status.PASS
 
 CASES = [
-    (mode_consistency, dropout_task, P, ""),
-    (mode_consistency, batch_norm_task, P, ""),
-    (mode_consistency, lambda: modes.hand_loop(batch_norm_task()), P, ""),
-    (mode_consistency, lambda: modes.predict_in_mode(train=False), P, ""),
-    (mode_consistency, modes.dropout_on_outputs, F, "in front of that layer"),
-    (mode_consistency, modes.dropout_at_eval, F, "Dropout or other noise is on at evaluation"),
-    (mode_consistency, modes.statistics_moved_at_eval, F, "moves the running statistics"),
-    (mode_consistency, lambda: modes.hand_loop(batch_norm_task(), keep_statistics=False), F, "thrown away"),
-    (mode_consistency, modes.statistics_never_move, F, "thrown away"),
-    (mode_consistency, lambda: modes.predict_in_mode(train=True), F, "predict"),
     (updates, digits_task, P, ""),
     (updates, modes.declared_and_frozen, P, ""),
     (updates, modes.frozen_layer, F, "freezes them"),

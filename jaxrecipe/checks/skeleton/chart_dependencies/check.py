@@ -68,7 +68,7 @@ def _measures(evaluation: MixingChart, training: MixingChart, *, explained: bool
     """What was counted. Mixing in training is right where batch statistics explain it, or evaluation mixes as well."""
     charted = len(evaluation.blind)
     alone = not explained and not evaluation.pairs
-    doubtful = 0 if evaluation.pairs else max(evaluation.pairs_by_nan, 0 if explained else training.pairs_by_nan)
+    doubtful = max(chart.pairs_by_nan for chart in ((evaluation,) if explained else (evaluation, training)))
     return (
         Measure(name=MIXED, value=evaluation.pairs, high=0.0, unit="pairs"),
         Measure(
@@ -77,6 +77,7 @@ def _measures(evaluation: MixingChart, training: MixingChart, *, explained: bool
             high=0.0 if alone else None,
             severity=Severity.WARN,
             unit="pairs",
+            code="model/mixes-examples",
         ),
         Measure(
             name=BLIND,
@@ -86,7 +87,14 @@ def _measures(evaluation: MixingChart, training: MixingChart, *, explained: bool
             severity=Severity.WARN,
             unit="examples",
         ),
-        Measure(name=BY_NAN, value=doubtful, high=0.0, severity=Severity.WARN, unit="pairs"),
+        Measure(
+            name=BY_NAN,
+            value=doubtful,
+            high=None if evaluation.pairs or (alone and training.pairs) else 0.0,
+            severity=Severity.WARN,
+            unit="pairs",
+            code="model/spreads-nan",
+        ),
     )
 
 

@@ -1,7 +1,7 @@
 """Which example's inputs and targets the loss of each example depends on: by gradient, by NaN and by other finite values."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -26,7 +26,7 @@ class MixingChart:
         inputs, targets: `[batch, batch]`, whether loss i depends on example j, sure: by gradient or by finite values.
         by_nan: `[batch, batch]`, pairs that only NaN connects (a zero times NaN is NaN).
         strength: `[examples, batch]`, gradient norms, 1 where only changed values reach.
-        blind: `[examples]`, losses that neither see their own input nor are exactly zero (masked).
+        blind: `[examples]`, losses that see no input at all and are not exactly zero (masked).
     """
 
     inputs: np.ndarray
@@ -79,8 +79,10 @@ def _chart(setup: Setup, key: PRNGKeyArray, above: list[np.ndarray], norms: np.n
             doubt[:, j] |= doubtful
     shown = np.nan_to_num(norms, nan=1.0, posinf=1.0)
     strength = np.where(above[0], shown, seen[0][:count].astype(float))
-    blind = ~np.diag(seen[0])[:count] & (clean[:count] != 0)
-    return MixingChart(inputs=seen[0], targets=seen[1], by_nan=doubt, strength=strength, blind=blind)
+    chart = MixingChart(seen[0], seen[1], by_nan=doubt, strength=strength, blind=np.zeros(count, bool))
+    if chart.pairs and not split_floating(batch[0])[0]:
+        return chart  # of integers only a few examples are changed, and what mixes examples may see another one
+    return replace(chart, blind=~seen[0][:count].any(axis=1) & (clean[:count] != 0))
 
 
 def _reached(

@@ -59,7 +59,9 @@ def chart_input_dependencies(
     """
     influences, padding = input_influences(setup, key, parts), padding_places(setup, key)
     measures = [_whole(one) for one in influences] + [_padding_seen(one) for one in padding]
-    findings = [_ignored(one) for one in influences if one.dead] + [_counted(one) for one in padding if one.seen > 0]
+    counted = [one for one in padding if one.seen > 0]
+    ignored = [one for one in influences if one.dead and one.name not in {mask.path for mask in counted}]
+    findings = [*map(_ignored, ignored), *map(_counted, counted)]
     for one in [one for one in influences if not one.dead]:
         features = _ignored_features(one, ignored_features, ignored_channels, ignored_channels_warn)
         pixels = _ignored_pixels(one, ignored_pixels, ignored_pixels_warn)

@@ -38,11 +38,13 @@ class Padding:
         where: in words.
         seen: share of the padded examples or positions that change the loss; zero where padding is ignored.
         code: what it is where the loss sees some.
+        path: of the input that marks it; empty where the targets do.
     """
 
     where: str
     seen: float
     code: str
+    path: str = ""
 
     @property
     def declared(self) -> bool:
@@ -113,7 +115,8 @@ def padded_inputs(setup: Setup, key: PRNGKeyArray) -> Iterator[Padding]:
     for path, leaf in named.items():
         for sides in possible_padding(path, leaf, named):
             by_side = [_share_reached(setup, key, path, padded) for padded in sides]
-            yield Padding(where=f"the inputs' {path or 'mask'}", seen=min(by_side), code="model/padding-seen")
+            where = f"the inputs' {path or 'mask'}"
+            yield Padding(where=where, seen=min(by_side), code="model/padding-seen", path=path)
 
 
 def possible_padding(

@@ -94,4 +94,4 @@ def _random_at_evaluation(setup: Setup, key: PRNGKeyArray) -> bool:
     params = revealing_parameters(setup, key)
     other = jax.random.fold_in(key, 1)
     again, _ = setup.forward(params, setup.model_state, setup.batch[0], train=False, key=other)
-    return movement(flat_outputs(revealed_outputs(setup, key)), flat_outputs(again)).max() > SAME_PROGRAM
+    return bool(movement(flat_outputs(revealed_outputs(setup, key)), flat_outputs(again)).max() > SAME_PROGRAM)
