@@ -16,7 +16,8 @@ from jaxrecipe.diagnosis.finding import Finding, warning
 from jaxrecipe.diagnosis.measure import Measure, Severity
 from jaxrecipe.probes.multiple_tests import chance_of_each
 from jaxrecipe.probes.reading import chunks, rows_of
-from jaxrecipe.report.result import Curve, Evidence, Matrix, Result
+from jaxrecipe.report.evidence import Curve, Evidence, Matrix
+from jaxrecipe.report.result import Result
 from jaxrecipe.setup import Setup
 
 ENDLESS = 2.5
@@ -179,7 +180,7 @@ def _sorted_findings(sortedness: dict[str, Measure]) -> Iterator[Finding]:
     """Labels that depend on the batch by more than chance."""
     for name, measure in sortedness.items():
         if measure.code and measure.verdict is not None:
-            text = f"The {name} come {measure.value:.0%} sorted (0 % in a random order, 100 % fully sorted)."
+            text = f"The {name} come {measure.value:.0%} sorted (0% in a random order)."
             yield Finding(code=measure.code, severity=measure.verdict, message=text, measures=(measure,))
 
 

@@ -3,12 +3,12 @@
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from jaxrecipe.checks.data.label_noise.judged import FEWEST, Limits
+from jaxrecipe.checks.data.label_noise.judged import FEWEST, LEAST_SKILL, Limits
 from jaxrecipe.checks.data.label_noise.noisy_labels import judge_labels
 from jaxrecipe.checks.data.label_noise.noisy_values import judge_values
 from jaxrecipe.probes.multiple_tests import errors_of_each
 from jaxrecipe.probes.samples import Head, Sample, heads, sample
-from jaxrecipe.report.result import Result, skipped
+from jaxrecipe.report.result import Result, Status, skipped
 from jaxrecipe.setup import Setup
 from jaxrecipe.targets import Tokens
 
@@ -76,13 +76,23 @@ def label_noise(
         )
     limits = Limits(wrong, skilled, evenly, errors_of_each(standard_errors, len(pairs)), tails, outlying)
     judged = [(judge_labels if ours.classes else judge_values)(ours, theirs, train, limits) for ours, theirs in pairs]
-    first = judged[0].measures[0]
+    first = max((one.measures[0] for one in judged), key=lambda measure: measure.value)
+    findings = tuple(finding for one in judged for finding in one.findings)
+    summary = (
+        f"Labels agree with the other examples as far as a simple predictor can say; its skill is {first.value:.2f}."
+    )
+    blind = first.value < LEAST_SKILL and not findings
+    if blind:
+        summary = (
+            f"A simple predictor cannot predict these labels from the other examples (skill {first.value:.2f}), so it "
+            "cannot say which are wrong."
+        )
     return Result(
-        summary=f"Labels agree with the other examples as far as a simple predictor can tell: {first.name} "
-        f"{first.value:.2f}.",
-        findings=tuple(finding for one in judged for finding in one.findings),
+        summary=summary,
+        findings=findings,
         measures=tuple(measure for one in judged for measure in one.measures),
         evidence=tuple(evidence for one in judged for evidence in one.evidence),
+        ended=Status.SKIP if blind else None,
     )
 
 

@@ -9,7 +9,7 @@ from jaxrecipe.checks.data.label_noise.confident_labels import Confident
 from jaxrecipe.probes.copies import is_picture
 from jaxrecipe.probes.pairs import span
 from jaxrecipe.probes.samples import Head, Sample
-from jaxrecipe.report.result import Evidence, Histogram, Images, Matrix, Table
+from jaxrecipe.report.evidence import Evidence, Histogram, Images, Matrix, Table
 
 SHOWN = 16
 """Examples that are listed and shown."""

@@ -17,6 +17,7 @@ from jaxrecipe.checks.data.label_noise.judged import (
     WIDTHS,
     Judged,
     Limits,
+    sentence,
     titled,
 )
 from jaxrecipe.diagnosis.causes.table import causes
@@ -117,9 +118,9 @@ def noise_findings(head: Head, errors: Errors, measures: dict[str, Measure], lim
     if gap is not None and errors.test is not None and errors.skill > LEAST_SKILL:
         lowest = gap.value - sure * (gap.error or 0.0)
         if lowest > 0 and gap.value > limits.wrong:
-            text = titled(
+            text = sentence(
                 head,
-                f"about {gap.value:.1%} of the training labels are wrong: a simple predictor errs on {everywhere:.1%} "
+                f"About {gap.value:.1%} of the training labels are wrong: a simple predictor errs on {everywhere:.1%} "
                 f"of the held-out training examples, on {surest:.1%} where it is surest, and on "
                 f"{errors.test.mean():.1%} of the test examples.",
             )
@@ -130,9 +131,9 @@ def noise_findings(head: Head, errors: Errors, measures: dict[str, Measure], lim
             return
     lowest = surest - sure * (measures["surest"].error or 0.0)
     if errors.skill > limits.skilled and lowest > limits.wrong and uniform:
-        text = titled(
+        text = sentence(
             head,
-            f"about {surest:.1%} of the training labels are wrong ({measures['wrong'].value:.1%} by confident "
+            f"About {surest:.1%} of the training labels are wrong ({measures['wrong'].value:.1%} by confident "
             f"learning): so often a simple predictor errs where it is surest; everywhere it is {everywhere:.1%}.",
         )
         yield warning("data/label-noise", text, measures=(measures["surest"], measures["wrong"]))
@@ -149,9 +150,9 @@ def _shuffled_findings(train: Head, test: Head, given: np.ndarray, errors: Error
         Measure(name=titled(train, "skill within the training split"), value=errors.skill, low=LEAST_SKILL),
         Measure(name=titled(train, "skill within the test split"), value=within),
     )
-    text = titled(
+    text = sentence(
         train,
-        f"training labels cannot be predicted from the other training examples (skill {errors.skill:.2f}), test labels "
+        f"Training labels cannot be predicted from the other training examples (skill {errors.skill:.2f}), test labels "
         f"can be from the other test examples ({within:.2f}).",
     )
     yield failure("data/labels-shuffled", text, measures=measures)

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from jaxrecipe.checks.data.label_noise.evidence import farthest_targets, residual_histogram
-from jaxrecipe.checks.data.label_noise.judged import LEARNABLE, LEAST_SKILL, WIDTHS, Judged, Limits, titled
+from jaxrecipe.checks.data.label_noise.judged import LEARNABLE, LEAST_SKILL, WIDTHS, Judged, Limits, sentence, titled
 from jaxrecipe.diagnosis.causes.table import causes
 from jaxrecipe.diagnosis.finding import Finding, failure, warning
 from jaxrecipe.diagnosis.measure import Measure, Severity
@@ -49,7 +49,7 @@ def judge_values(train: Head, test: Head | None, drawn: Sample, limits: Limits) 
         and ability > LEAST_SKILL
         and _far_when_bent(train, far)
     ):
-        text = titled(
+        text = sentence(
             train,
             f"{far.sum()} of {len(far)} training targets are more than {limits.tails:g} standard deviations from what "
             "a simple predictor learns from the other examples.",
@@ -85,9 +85,9 @@ def _against_test(
     findings: list[Finding] = []
     certain = gap.value > limits.standard_errors * (gap.error or 0.0)
     if certain and gap.verdict is not None and ability > LEAST_SKILL:
-        text = titled(
+        text = sentence(
             train,
-            f"a simple predictor leaves {held_out.mean():.2f} of the variance of held-out training targets unexplained "
+            f"A simple predictor leaves {held_out.mean():.2f} of the variance of held-out training targets unexplained "
             f"and {on_test.mean():.2f} of that of test targets.",
         )
         behind = causes("data/label-noise", "data/target-outliers", "data/split-shift")
@@ -110,9 +110,9 @@ def _shuffled_findings(train: Head, test: Head, ability: float) -> Iterator[Find
         Measure(name=titled(train, "variance explained within the training split"), value=ability, low=NO_SKILL),
         Measure(name=titled(train, "variance explained within the test split"), value=within),
     )
-    text = titled(
+    text = sentence(
         train,
-        f"training targets cannot be predicted from the other training examples ({ability:.2f} of the variance), test "
+        f"Training targets cannot be predicted from the other training examples ({ability:.2f} of the variance), test "
         f"targets can be from the other test examples ({within:.2f}).",
     )
     yield failure("data/labels-shuffled", text, measures=measures)

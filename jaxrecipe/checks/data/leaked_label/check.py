@@ -19,7 +19,8 @@ from jaxrecipe.diagnosis.causes.table import causes
 from jaxrecipe.diagnosis.finding import Finding, failure, warning
 from jaxrecipe.diagnosis.measure import Measure, Severity
 from jaxrecipe.probes.samples import Head, heads, sample
-from jaxrecipe.report.result import Evidence, Result, skipped
+from jaxrecipe.report.evidence import Evidence
+from jaxrecipe.report.result import Result, skipped
 from jaxrecipe.setup import Setup
 from jaxrecipe.targets import Tokens
 from jaxrecipe.targets import heads as declared_heads
@@ -131,7 +132,7 @@ def _measured(head: Head) -> Iterator[tuple[str, SingleFeatures, np.ndarray]]:
     if values.shape[1] == rows.shape[1] and values.shape[1] > 1 and np.allclose(values, rows, rtol=1e-5, atol=1e-6):
         return
     for number, column in enumerate(values.T):
-        name = f"{head.name}[{number}]" if values.shape[1] > 1 else head.name
+        name = f"{head.name} column {number}".strip() if values.shape[1] > 1 else head.name
         if column.std() > 0:
             yield name, measure_single_features(rows, column, classes=False), column
 
@@ -225,7 +226,7 @@ def _one_hot_findings(
     more = ", ..." if len(suspects) > NAMED else ""
     text = (
         f"{where}{len(suspects)} numbers of the inputs ({names}{more}) each tell one label from all others; all other "
-        f"numbers together are wrong for {others.together:.2g} of the examples."
+        f"numbers together are wrong for {others.together:.1%} of the examples."
     )
     worst = Measure(
         name=f"{where}error of telling one label by one number",

@@ -6,7 +6,7 @@ from jaxrecipe.checks.data.leaked_label.single_features import SingleFeatures, p
 from jaxrecipe.checks.data.leaked_label.suspects import one_an_example
 from jaxrecipe.probes.copies import is_picture
 from jaxrecipe.probes.samples import Head
-from jaxrecipe.report.result import Evidence, Matrix, Table
+from jaxrecipe.report.evidence import Evidence, Matrix, Table
 
 SHOWN = 12
 """Numbers that the table lists."""

@@ -113,7 +113,7 @@ def _outlier_findings(column: Column) -> Iterator[Finding]:
     low, high = np.nanquantile(column.values, (0.01, 0.99))
     span = f"{values.min():.4g}" if len(rows) == 1 else f"{values.min():.4g} to {values.max():.4g}"
     text = (
-        f"{column.split}: {len(rows)} of {len(column.rows)} examples stand apart in {column.name} ({span}, where 98 % "
+        f"{column.split}: {len(rows)} of {len(column.rows)} examples stand apart in {column.name} ({span}, where 98% "
         f"lie between {low:.4g} and {high:.4g}): {_listed(rows)}."
     )
     measure = Measure(
@@ -155,5 +155,5 @@ def _blank_findings(column: Column, share: Measure) -> Iterator[Finding]:
 
 def _listed(rows: np.ndarray) -> str:
     """The first of some examples by their numbers."""
-    more = ", ..." if len(rows) > NAMED else ""
+    more = " and others" if len(rows) > NAMED else ""
     return f"{'example' if len(rows) == 1 else 'examples'} {', '.join(map(str, rows[:NAMED]))}{more}"

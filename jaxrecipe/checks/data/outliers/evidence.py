@@ -8,7 +8,7 @@ import numpy as np
 from jaxrecipe.checks.data.outliers.attributes import kind_of
 from jaxrecipe.checks.data.outliers.columns import Column, extremes
 from jaxrecipe.probes.reading import by_path, splits
-from jaxrecipe.report.result import Evidence, Histogram, Images, Table
+from jaxrecipe.report.evidence import Evidence, Histogram, Images, Table
 from jaxrecipe.setup import Setup, Split
 
 SHOWN = 24

@@ -42,6 +42,9 @@ MOST_LABELS = 16
 SURE, SLACK = 3.0, 0.1
 """Standard errors from chance, and from how far below the bound, a probability of telling apart must lie."""
 
+EXPLAINED = ("data/split-scaled-differently", "data/split-axes-swapped")
+"""Findings by which the splits can be told apart anyhow."""
+
 Pairs = Sequence[tuple[Head, Head]]
 Targets = tuple[np.ndarray, np.ndarray] | None
 
@@ -111,7 +114,10 @@ def split_shift(
     unlike = [finding for one in related for finding in relation_findings(one, context)]
     if any(finding.code in ("data/split-shift", "data/splits-disagree") for finding in unlike):
         findings += _axis_findings(train, test, _targets_as_numbers(pairs, train, test), moments_apart)
-    findings += [*unlike, *_telling_apart_findings(telling := _telling_apart(apart, error, distinguishable))]
+    telling = _telling_apart(apart, error, distinguishable)
+    findings += unlike
+    if not any(finding.code in EXPLAINED for finding in findings):
+        findings += _telling_apart_findings(telling)
     return Result(
         summary=_summary(apart, related),
         findings=tuple(findings),
@@ -170,8 +176,8 @@ def _axis_findings(train: Sample, test: Sample, targets: Targets, limit: float) 
         if found is None or found.as_is < limit or found.best > found.as_is / BETTER:
             continue
         text = (
-            f"{path}: the test split looks like the training split {found.words} (moments {found.best:.3g} instead of "
-            f"{found.as_is:.3g} apart, 1 is chance)."
+            f"{path}: The test split looks like the training split {found.words} (mean squared difference of their "
+            f"statistics in standard errors {found.best:.3g}, as they are {found.as_is:.3g}; 1 is chance)."
         )
         measure = Measure(
             name=f"{path}: moments of the splits apart",

@@ -9,7 +9,7 @@ from jaxrecipe.checks.data.split_shift.scale import Scale
 from jaxrecipe.probes.copies import is_picture
 from jaxrecipe.probes.pairs import span
 from jaxrecipe.probes.samples import Sample
-from jaxrecipe.report.result import Evidence, Images, Matrix, Table
+from jaxrecipe.report.evidence import Evidence, Images, Matrix, Table
 
 SHOWN = 8
 """Examples of each split that are shown."""

@@ -35,6 +35,7 @@ class Relation:
         slope, offset: for values, target = slope × prediction + offset × the training targets' standard deviation.
         confusion: how often each label `[training label predicted, test label]`, for the evidence.
         levels: the labels.
+        unseen: share of the test examples whose label has no training example.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Relation:
     offset: float = 0.0
     confusion: Float[np.ndarray, "k k"] | None = None
     levels: Int[np.ndarray, "k"] | None = None
+    unseen: float = 0.0
 
 
 def relation(train: Head, test: Head) -> Relation:
@@ -89,6 +91,7 @@ def _relate_labels(train: Head, test: Head, ours: np.ndarray, theirs: np.ndarray
         shift=steps.pop() if whole else 0,
         confusion=_confusion(levels, predicted, test.values),
         levels=levels,
+        unseen=float((~np.isin(test.values, known)).mean()),
     )
 
 

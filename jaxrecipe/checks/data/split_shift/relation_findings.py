@@ -18,6 +18,8 @@ CARRIED = 0.2
 """Share of the skill on training examples below which it does not carry over to the test examples."""
 NOTHING_CARRIED = 0.1
 """Skill on test examples below which nothing carries over."""
+UNSEEN = 0.2
+"""Share of the test examples whose label has no training example, beyond which that is why nothing carries over."""
 ALIKE = 0.6
 """Probability of telling the inputs of the splits apart up to which they are alike."""
 MOST_OFFSET = 10.0
@@ -63,13 +65,13 @@ def relation_findings(one: Relation, context: Context) -> Iterator[Finding]:
     unlike = not 1.0 / context.scale_ratio < one.slope < context.scale_ratio or abs(one.offset) > MOST_OFFSET
     if sure and one.errors < 0:
         text = (
-            f"{_where(one)}the test targets fall where predictions fitted on the training split rise (slope "
+            f"{_where(one)}The test targets fall where predictions fitted on the training split rise (slope "
             f"{one.slope:.3g})."
         )
         yield failure("data/split-targets-differ", text, measures=tuple(relation_measures(one, context))[1:3])
     elif sure and unlike and not context.shifted:
         text = (
-            f"{_where(one)}the test targets are {one.slope:.3g} times what the training split predicts, moved by "
+            f"{_where(one)}The test targets are {one.slope:.3g} times what the training split predicts, moved by "
             f"{one.offset:.3g} standard deviations."
         )
         yield failure("data/split-targets-differ", text, measures=tuple(relation_measures(one, context))[2:])
@@ -83,7 +85,7 @@ def _mapped(one: Relation, *, shifted: bool) -> Finding:
         ", ..." if len(one.map) > LISTED else ""
     )
     named = f" (shifted by {one.shift})" if one.shift else ""
-    text = f"{_where(one)}labels of the training split are other ones in the test split: {pairs}{named}."
+    text = f"{_where(one)}The test split numbers the labels otherwise than the training split: {pairs}{named}."
     measure = Measure(name=f"{_where(one)}labels that are mapped to other ones", value=float(len(one.map)), high=0.0)
     if not shifted:
         return failure("data/split-labels-mapped-differently", text, measures=(measure,))
@@ -95,7 +97,7 @@ def _not_carried(one: Relation, context: Context) -> Finding:
     itself.
     """
     text = (
-        f"{_where(one)}a predictor fitted on the training split has skill {one.skill:.2f} on held-out training "
+        f"{_where(one)}A predictor fitted on the training split has skill {one.skill:.2f} on held-out training "
         "examples "
         f"and {one.test_skill:.2f} on test examples"
     )
@@ -107,6 +109,9 @@ def _not_carried(one: Relation, context: Context) -> Finding:
         behind = causes("data/split-axes-swapped", targets, "data/misaligned-targets")
         return failure("data/splits-disagree", text, measures=(*numbers, within), causes=behind)
     behind = causes("data/split-shift", targets, "data/split-axes-swapped", "data/labels-shuffled")
+    if one.unseen > UNSEEN:
+        text += f"; {one.unseen:.0%} of the test labels never occur in training"
+        behind = causes("data/class-missing", "data/sorted", "data/split-shift")
     return warning("data/split-shift", f"{text}.", measures=numbers, causes=behind)
 
 

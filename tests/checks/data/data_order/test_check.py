@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from jaxrecipe.checks.data.data_order import data_order
-from jaxrecipe.report.result import Matrix, Result, Status
+from jaxrecipe.report.evidence import Matrix
+from jaxrecipe.report.result import Result, Status
 from jaxrecipe.targets import Classes, Unspecified
 from jaxrecipe.task import Loop, Task
 from tests.zoo.healthy import HEALTHY, digits_task, language_model_task, regression_task

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from jaxrecipe.checks.data.label_noise import label_noise
-from jaxrecipe.report.result import Images, Result, Status, Table
+from jaxrecipe.report.evidence import Images, Table
+from jaxrecipe.report.result import Result, Status
 from jaxrecipe.targets import Classes
 from jaxrecipe.task import Task
 from tests.zoo.healthy import HEALTHY, digits_task, multi_label_task, regression_task
@@ -110,6 +111,12 @@ def test_a_training_split_that_is_only_harder_is_no_failure(run: Run) -> None:
     result = run(label_noise, hard(strength=2.0).replace(train=(blurred, y), test=(x_test, y_test)))
     assert result.status is Status.WARN, result.measured
     assert [cause.code for cause in result.findings[0].causes] == [NOISE, "data/split-shift"]
+
+
+def test_what_cannot_be_predicted_at_all_is_skipped_and_not_passed(run: Run) -> None:
+    result = run(label_noise, hopeless())
+    assert result.status is Status.SKIP
+    assert abs(result.measured["skill of a simple predictor"]) < 0.1
 
 
 def test_several_heads_must_be_surer_than_one(run: Run) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from jaxrecipe.checks.data.leaked_label import leaked_label
-from jaxrecipe.report.result import Matrix, Result, Status, Table
+from jaxrecipe.report.evidence import Matrix, Table
+from jaxrecipe.report.result import Result, Status
 from jaxrecipe.targets import Binary, Classes, Tokens
 from jaxrecipe.task import Task
 from tests.zoo.healthy import HEALTHY, binary_task, digits_task, language_model_task, regression_task

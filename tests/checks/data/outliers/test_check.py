@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from jaxrecipe.checks.data.outliers import outliers
-from jaxrecipe.report.result import Histogram, Images, Result, Status, Table
+from jaxrecipe.report.evidence import Histogram, Images, Table
+from jaxrecipe.report.result import Result, Status
 from jaxrecipe.targets import Classes
 from jaxrecipe.task import Task
 from tests.zoo.healthy import HEALTHY, digits_task, regression_task

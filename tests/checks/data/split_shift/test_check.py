@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from jaxrecipe.checks.data.split_shift import split_shift
-from jaxrecipe.report.result import Matrix, Result, Status
+from jaxrecipe.report.evidence import Matrix
+from jaxrecipe.report.result import Result, Status
 from jaxrecipe.targets import Classes, Values
 from jaxrecipe.task import Task
 from tests.zoo.healthy import HEALTHY, digits_task, language_model_task, multi_label_task, regression_task
@@ -88,6 +89,12 @@ PASSING += [lambda seed: hard_labels()]
 def test_random_splits_pass(run: Run, make: Callable[[int], Task]) -> None:
     result = run(split_shift, make(0))
     assert result.status is Status.PASS, f"{result.headline} {result.measured}"
+
+
+def test_classes_that_training_never_has_are_named(run: Run) -> None:
+    result = run(split_shift, other_classes())
+    assert result.codes[0] == "data/split-shift"
+    assert result.findings[0].causes[0].code == "data/class-missing"
 
 
 @pytest.mark.parametrize("make", [drifting, other_classes])
