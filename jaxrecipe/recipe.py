@@ -210,13 +210,15 @@ def _crashed(error: Exception) -> Result:
 
 OURS = str(Path(__file__).parent) + os.sep
 LIBRARIES = os.sep + "site-packages" + os.sep
+MOST_OWN_FRAMES = 3
+"""Of the user's own frames the innermost so many stand first; the whole traceback below them has all."""
 
 
 def traceback_lines(error: BaseException) -> list[str]:
-    """The traceback in lines: first where it passed through the user's own code, then the whole of it."""
+    """The traceback in lines: first where it last passed through the user's own code, then the whole of it."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not frame.filename.startswith(OURS) and LIBRARIES not in frame.filename]
     lines = []
     if own:
-        lines += ["In your code:", *"".join(traceback.format_list(own)).splitlines(), "All of it:"]
+        lines += ["In your code:", *"".join(traceback.format_list(own[-MOST_OWN_FRAMES:])).splitlines(), "All of it:"]
     return lines + [line for part in traceback.format_exception(error) for line in part.rstrip().splitlines()]

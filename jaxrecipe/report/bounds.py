@@ -1,7 +1,12 @@
 """A measure in words: its value, and how far inside or outside of its bounds it lies."""
 
+import math
+
 from jaxrecipe.diagnosis.measure import Measure
 from jaxrecipe.report.numbers import clean, number
+
+MANY_ERRORS = 100.0
+"""Standard errors beyond which a number of them is no longer worth reading."""
 
 
 def with_unit(measure: Measure) -> str:
@@ -18,6 +23,12 @@ def distance(measure: Measure) -> str:
     if margin == 0:
         return "at the bound"
     side = "inside" if margin > 0 else "outside"
+    return f"{side} by {number(abs(margin))}{_in_errors(measure)}"
+
+
+def _in_errors(measure: Measure) -> str:
+    """The distance in standard errors; beyond a hundred it says nothing more than that."""
     errors = measure.margin_in_errors
-    in_errors = "" if errors is None else f", {number(abs(errors))} standard errors"
-    return f"{side} by {number(abs(margin))}{in_errors}"
+    if errors is None or not math.isfinite(errors):
+        return ""
+    return ", over 100 standard errors" if abs(errors) > MANY_ERRORS else f", {abs(errors):.1f} standard errors"

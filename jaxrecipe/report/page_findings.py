@@ -21,28 +21,29 @@ def finding_block(finding: Finding, *, alone: bool = False) -> Markup:
     if finding.measures:
         parts.append(measure_table(finding.measures))
     if finding.causes:
-        title = "What to do" if len(finding.causes) == 1 else "What may be behind it, the likeliest first"
-        causes = element("ol", *(_cause(cause) for cause in finding.causes))
-        parts.append(element("div", element("b", title, class_="tone"), causes, class_="hint"))
+        parts.append(_causes(finding.causes))
     return element("section", *parts, class_=f"found {finding.severity.lower()}")
 
 
 def measure_table(measures: Sequence[Measure]) -> Markup:
-    """What was measured beside what was expected, and how far inside or outside it lies."""
+    """What was measured beside what was expected, and how far inside or outside it lies, where there are bounds."""
+    bounded = any(measure.bounded for measure in measures)
+    titles = ("measured", "expected", "", "margin") if bounded else ("measured",)
+    head = element("tr", element("td"), *(element("th", title, scope="col") for title in titles))
     rows = [
-        element(
-            "tr",
-            element("th", measure.name, scope="row"),
-            element("td", with_unit(measure), title=str(measure.value)),
-            element("td", measure.wanted),
-            element("td", gauge(measure)),
-            element("td", distance(measure), class_="inside" if measure.verdict is None else "outside"),
-        )
-        for measure in measures
+        element("tr", element("th", measure.name, scope="row"), *_cells(measure)[: len(titles)]) for measure in measures
     ]
-    titles = [element("th", title, scope="col") for title in ("measured", "expected", "", "margin")]
-    head = element("tr", element("td"), *titles)
     return element("div", element("table", element("thead", head), element("tbody", *rows)), class_="scroll comparison")
+
+
+def _cells(measure: Measure) -> list[Markup]:
+    """Value, bounds, their drawing, and the distance."""
+    return [
+        element("td", with_unit(measure), title=str(measure.value)),
+        element("td", measure.wanted, class_="wanted"),
+        element("td", gauge(measure)),
+        element("td", distance(measure), class_="inside" if measure.verdict is None else "outside"),
+    ]
 
 
 def likeliest(run: Run, anchors: Mapping[int, str], *, most: int) -> Markup:
@@ -56,8 +57,12 @@ def likeliest(run: Run, anchors: Mapping[int, str], *, most: int) -> Markup:
     return element("section", element("h2", "Most likely causes"), element("ol", *items), id="causes", class_="causes")
 
 
-def _cause(cause: Cause) -> Markup:
-    return element("li", *_words(cause), " ", _explain(cause))
+def _causes(causes: Sequence[Cause]) -> Markup:
+    """What to do: one cause as a paragraph, several as a list in order."""
+    title = "What to do" if len(causes) == 1 else "What may be behind it, the likeliest first"
+    tag, around = ("p", "div") if len(causes) == 1 else ("li", "ol")
+    items = [element(tag, *_words(cause), " ", _explain(cause)) for cause in causes]
+    return element("div", element("b", title, class_="tone"), element(around, *items), class_="hint")
 
 
 def _words(cause: Cause) -> list[Markup]:

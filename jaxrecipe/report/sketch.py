@@ -27,14 +27,14 @@ _NOT_FINITE = "×"
 _MOST_SERIES = 6
 _MOST_ROWS = 5
 _MOST_CELLS = 16
-_MOST_TRACEBACK_ROWS = 8
+_FIRST_LINES, _LAST_LINES = 8, 4
 
 
-def sketch(evidence: Evidence, *, width: int, last_rows: bool = False) -> RenderableType:
-    """One piece of evidence as something rich can print; of a long table the first rows, or the last ones."""
+def sketch(evidence: Evidence, *, width: int) -> RenderableType:
+    """One piece of evidence as something rich can print; of a long table the first rows, of a long text both ends."""
     return Group(
         Text(shorten(evidence.title, width), style="italic"),
-        Padding(_body(evidence, width - 2, last_rows), (0, 0, 0, 2)),
+        Padding(_body(evidence, width - 2), (0, 0, 0, 2)),
     )
 
 
@@ -48,7 +48,7 @@ def sparkline(values: Float[np.ndarray, "points"], width: int, *, low: float, hi
     return "".join(_BARS[int(v * (len(_BARS) - 1) + 0.5)] if np.isfinite(v) else _NOT_FINITE for v in scaled)
 
 
-def _body(evidence: Evidence, width: int, last_rows: bool) -> RenderableType:
+def _body(evidence: Evidence, width: int) -> RenderableType:
     match evidence:
         case Curve():
             return _curve(evidence, width)
@@ -60,7 +60,7 @@ def _body(evidence: Evidence, width: int, last_rows: bool) -> RenderableType:
             shape = " × ".join(str(size) for size in np.shape(evidence.images)[1:])
             return Text(f"{plural(len(evidence.images), 'image')} of {shape}, drawn in the HTML report", style="dim")
         case Table():
-            return _table(evidence, width, last_rows)
+            return _table(evidence, width)
 
 
 def _curve(curve: Curve, width: int) -> RenderableType:
@@ -129,22 +129,27 @@ def _shade(scaled: float, value: float) -> str:
     )
 
 
-def _table(table: Table, width: int, last_rows: bool) -> RenderableType:
+def _table(table: Table, width: int) -> RenderableType:
     """A few rows; the number of the others is said, never hidden."""
-    most = _MOST_TRACEBACK_ROWS if last_rows else _MOST_ROWS
-    rows = list(table.rows[-most:] if last_rows else table.rows[:most])
-    grid = _grid()
     if len(table.columns) == 1:
-        parts: list[RenderableType] = [Text(clean(str(row[0])), overflow="fold") for row in rows]
-    else:
-        cell = max(6, width // max(1, len(table.columns)))
-        grid.add_row(*(Text(shorten(name, cell), style="bright_black") for name in table.columns))
-        for row in rows:
-            grid.add_row(*(Text(shorten(number(value), cell), justify="left") for value in row))
-        parts = [grid]
-    left = len(table.rows) - len(rows)
-    more = [Text(f"… {plural(left, 'more row')}", style="dim")] if left else []
-    return Group(*more, *parts) if last_rows else Group(*parts, *more)
+        return _text([str(row[0]) for row in table.rows if row])
+    grid = _grid()
+    cell = max(6, width // max(1, len(table.columns)))
+    grid.add_row(*(Text(shorten(name, cell), style="bright_black") for name in table.columns))
+    for row in table.rows[:_MOST_ROWS]:
+        grid.add_row(*(Text(shorten(number(value), cell), justify="left") for value in row))
+    left = len(table.rows) - _MOST_ROWS
+    return Group(grid, Text(f"… {plural(left, 'more row')}", style="dim")) if left > 0 else grid
+
+
+def _text(lines: list[str]) -> RenderableType:
+    """Lines as they are; of many both ends: a traceback begins in the user's own code and ends with what happened."""
+    left = len(lines) - _FIRST_LINES - _LAST_LINES
+    drawn = [Text(clean(line), overflow="fold") for line in lines]
+    if left <= 0:
+        return Group(*drawn)
+    rest = Text(f"… {plural(left, 'more row')}", style="dim")
+    return Group(*drawn[:_FIRST_LINES], rest, *drawn[-_LAST_LINES:])
 
 
 def _grid() -> Grid:

@@ -135,14 +135,13 @@ def _compared(result: Result) -> str:
 
 def _details(result: Result, width: int) -> RenderableType:
     """What stands under a check that did not pass: numbers, the worst finding's causes, other findings, evidence."""
-    parts: list[RenderableType] = []
+    parts: list[RenderableType] = [_quiet(clean(finding.code)) for finding in result.findings[:1]]
     if result.measures:
         parts.append(_measures(result.measures))
     if result.findings:
         parts.append(_causes_of(result.findings[0]))
         parts += [_in_one_line(finding, width) for finding in result.findings[1:]]
-    last_rows = result.status is Status.CRASHED  # a traceback says what happened at its end
-    parts += [sketch(evidence, width=width, last_rows=last_rows) for evidence in result.evidence[:_MOST_EVIDENCE]]
+    parts += [sketch(evidence, width=width) for evidence in result.evidence[:_MOST_EVIDENCE]]
     left = len(result.evidence) - _MOST_EVIDENCE
     return Group(*parts, _quiet(f"… {left} more in the HTML report")) if left > 0 else Group(*parts)
 
@@ -161,7 +160,7 @@ def _measures(measures: tuple[Measure, ...]) -> RenderableType:
 
 
 def _causes_of(finding: Finding) -> RenderableType:
-    """The code of a finding, its likeliest cause with what to do, and the titles of the others."""
+    """The likeliest cause of a finding with what to do, and the titles of the others."""
     style = STYLES[Status(finding.severity.value)][1]
     grid = Grid.grid(padding=(0, 1, 0, 0))
     grid.add_column(no_wrap=True)
@@ -170,7 +169,7 @@ def _causes_of(finding: Finding) -> RenderableType:
         words = Text(clean(cause.title if rank else cause.advice), style="" if rank else "bold")
         named = "" if cause.code == finding.code else f"  {clean(cause.code)}"
         grid.add_row(Text("or" if rank else "→", style=style), words.append(named, style="not bold bright_black"))
-    return Group(_quiet(clean(finding.code)), grid)
+    return grid
 
 
 def _in_one_line(finding: Finding, width: int) -> Text:
