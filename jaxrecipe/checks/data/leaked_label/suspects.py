@@ -1,4 +1,4 @@
-"""How well the label is told without the numbers that give it away: whether the task is easy by itself."""
+"""How well the label is predicted without the numbers that give it away: whether the task is easy by itself."""
 
 from typing import NamedTuple
 
