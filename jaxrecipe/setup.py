@@ -17,12 +17,12 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxrecipe import trees
-from jaxrecipe.data.batches import Batch, batch_indices
+from jaxrecipe.data.batches import batch_indices
 from jaxrecipe.data.sources import Source, as_source
 from jaxrecipe.precision.policy import apply_policy
 from jaxrecipe.task import Loop, Model, Task
-from jaxrecipe.training.state import TrainState, init_state
-from jaxrecipe.training.step import make_train_step, prepare_batch
+from jaxrecipe.training.library_loop import library_loop
+from jaxrecipe.training.step import prepare_batch
 
 T = TypeVar("T")
 Split = Literal["train", "test"]
@@ -202,6 +202,11 @@ class Setup:
         self._limit.keep()
         return self._forward(params, model_state, inputs, key, train=train)
 
+    def forward_flops(self) -> float:
+        """Operations of a forward pass of the first batch, as XLA counts them before it compiles; 0 where it does not say."""
+        lowered = self._forward.lower(*self.variables, self.batch[0], None, train=False)
+        return float((lowered.cost_analysis() or {}).get("flops", 0.0))
+
     def losses(self, outputs: Any, targets: Any) -> Float[Array, "batch"]:
         """The task's loss of each example, float32."""
         self._limit.keep()
@@ -256,7 +261,8 @@ def make_setup(task: Task, *, seed: int = 0) -> Setup:
 
         return jax.value_and_grad(mean_loss)(params)
 
-    loop = task.loop or library_loop(task, train, seed)
+    first, _ = batch_indices(seed, 0, train.size, min(task.batch_size, train.size))
+    loop = task.loop or library_loop(task, train, first, forward)
     return Setup(
         task=task,
         seed=seed,
@@ -267,31 +273,8 @@ def make_setup(task: Task, *, seed: int = 0) -> Setup:
         _forward=forward,
         _losses=losses,
         _gradients=gradients,
-        _step=loop.step if task.loop is not None else jax.jit(loop.step, donate_argnums=0),
+        _step=loop.step,
     )
-
-
-def library_loop(task: Task, train: Source, seed: int) -> Loop:
-    """The library's own training step in the form of a user's loop: it takes batches that are prepared already."""
-    ready = task.replace(prepare=None, augment=None)
-    train_step = make_train_step(ready)
-    indices, _ = batch_indices(seed, 0, train.size, min(task.batch_size, train.size))
-
-    compiled = jax.jit(partial(init_state, task))
-
-    def init(key: PRNGKeyArray) -> TrainState:
-        inputs, _ = prepare_batch(task, *jax.device_put(train.gather(indices)))
-        try:
-            return compiled(key, inputs)
-        except jax.errors.JAXTypeError:  # an init that looks at values cannot be compiled
-            return init_state(task, key, inputs)
-
-    def step(state: TrainState, inputs: Any, targets: Any, key: PRNGKeyArray) -> tuple[TrainState, Any]:
-        keyed = TrainState(state.step, state.params, state.model_state, state.opt_state, state.loss_scale, key)
-        mask = jnp.ones(trees.leading_size(inputs), bool)
-        return train_step(keyed, Batch(inputs, targets, mask))
-
-    return Loop(init=init, step=step, variables=lambda state: (state.params, state.model_state))
 
 
 def with_model(setup: Setup, model: Model) -> Setup:

@@ -58,10 +58,20 @@ class Need:
     otherwise: str
 
 
-OWN_SAVE_AND_RESTORE = Need(
-    lambda setup: not setup.owns_loop or None not in (setup.loop.save, setup.loop.restore),
-    "Your loop has no save and restore. Give Loop(save=..., restore=...): save(state, directory) writes the whole state, "
-    "restore(directory, template) returns it.",
+EVALUATION = Need(
+    lambda setup: setup.loop.evaluate is not None,
+    "The loop has no evaluation. Give Loop(evaluate=...): evaluate(state, inputs, targets, batch_size) returns the "
+    "numbers that you read, by name, over everything that it is given.",
+)
+SAVE_AND_RESTORE = Need(
+    lambda setup: setup.loop.save is not None and setup.loop.restore is not None,
+    "The loop has no save or no restore. Give Loop(save=..., restore=...): save(state, directory) writes the whole "
+    "state, restore(directory, template) returns it.",
+)
+INDEPENDENT_EXAMPLES = Need(
+    lambda setup: not setup.task.mixes_examples,
+    "The loss compares the examples of a batch (mixes_examples=True), so its mean depends on the batch size on purpose. "
+    "Give a task without it, and metrics of single examples, to have the rest of the evaluation checked.",
 )
 DECLARED_TARGET = Need(
     lambda setup: not isinstance(setup.task.target, Unspecified),
@@ -126,7 +136,12 @@ RECIPE: tuple[Check, ...] = (
     _data(outliers),
     Check(run=fix_random_seed, stage="skeleton", step="fix random seed", cost="steps"),
     Check(run=simplify, stage="skeleton", step="simplify"),
-    Check(run=exact_eval, stage="skeleton", step="add significant digits to your eval"),
+    Check(
+        run=exact_eval,
+        stage="skeleton",
+        step="add significant digits to your eval",
+        needs=(EVALUATION, INDEPENDENT_EXAMPLES),
+    ),
     Check(run=loss_at_init, stage="skeleton", step="verify loss @ init"),
     Check(run=init_well, stage="skeleton", step="init well"),
     Check(run=human_baseline, stage="skeleton", step="human baseline", cost="data"),
@@ -147,7 +162,7 @@ RECIPE: tuple[Check, ...] = (
     Check(run=updates, stage="skeleton", cost="steps"),
     Check(run=mode_consistency, stage="skeleton"),
     Check(run=reference_step, stage="skeleton", cost="steps"),
-    Check(run=checkpoint_round_trip, stage="skeleton", cost="steps", needs=(OWN_SAVE_AND_RESTORE,)),
+    Check(run=checkpoint_round_trip, stage="skeleton", cost="steps", needs=(SAVE_AND_RESTORE,)),
     Check(run=precision_parity, stage="precision"),
     Check(run=loss_scale, stage="precision", cost="steps"),
     Check(run=half_precision_updates, stage="precision", cost="steps"),

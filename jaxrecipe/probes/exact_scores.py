@@ -1,9 +1,9 @@
-"""Scores of each example by an independent way, and the evaluation that is under test in one form."""
+"""Scores of each example by an independent way, and the loop's evaluation asked for examples by their indices."""
 
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +11,10 @@ import numpy as np
 from jaxtyping import Float, Int, PRNGKeyArray
 
 from jaxrecipe import trees
+from jaxrecipe.diagnosis.causes.table import Cause, causes
+from jaxrecipe.diagnosis.measure import Measure
+from jaxrecipe.probes.first_steps import random_in_training
 from jaxrecipe.setup import Setup, Split
-from jaxrecipe.training.evaluation import evaluate
 
 PyTree = Any
 Scores = dict[str, Float[np.ndarray, "examples"]]
@@ -21,32 +23,36 @@ Evaluate = Callable[[PyTree, Split, Int[np.ndarray, "examples"], int], dict[str,
 """`evaluate(state, split, indices, batch_size) -> {name: number}`, of these examples in this order."""
 
 
-def evaluation_under_test(setup: Setup) -> tuple[Evaluate, bool]:
-    """The user's own evaluation, or the library's where there is none; and whether it is the user's."""
+def evaluation_under_test(setup: Setup) -> Evaluate:
+    """The loop's own evaluation, asked for examples by their indices; each example is prepared once, however often it is asked for.
+
+    Raises:
+        ValueError: the loop has no evaluation.
+    """
     own = setup.loop.evaluate
-    prepared: dict[tuple[Split, int], tuple[np.ndarray, Any]] = {}
+    if own is None:
+        raise ValueError("the loop has no evaluation; give Loop(evaluate=...)")
 
-    def rows(split: Split, indices: np.ndarray) -> Any:
-        """Prepared examples; each is prepared once, however often it is asked for."""
+    def ask(state: PyTree, split: Split, indices: np.ndarray, batch_size: int) -> dict[str, float]:
         wanted = np.unique(indices)
-        known, batch = prepared.get((split, len(wanted)), (np.zeros(0), None))
-        if batch is None or not np.array_equal(known, wanted):
-            batch = jax.tree.map(np.asarray, setup.prepared(split, wanted))
-            prepared[split, len(wanted)] = wanted, batch
-        return jax.tree.map(lambda leaf: jnp.asarray(leaf[np.searchsorted(wanted, indices)]), batch)
-
-    def theirs(state: PyTree, split: Split, indices: np.ndarray, batch_size: int) -> dict[str, float]:
-        inputs, targets = rows(split, indices)
-        values = own(trees.copy(state), inputs, targets, batch_size) if own else {}
+        prepared = setup.memo((_prepared, split, wanted.tobytes()), lambda: _prepared(setup, split, wanted))
+        rows = np.searchsorted(wanted, indices)
+        inputs, targets = jax.tree.map(lambda leaf: jnp.asarray(leaf[rows]), prepared)
+        values = own(trees.copy(state), inputs, targets, batch_size)
         return {str(name): float(value) for name, value in values.items() if np.size(value) == 1}
 
-    def ours(state: PyTree, split: Split, indices: np.ndarray, batch_size: int) -> dict[str, float]:
-        source = setup.train if split == "train" or setup.test is None else setup.test
-        params, model_state = setup.loop.variables(trees.copy(state))
-        found = evaluate(setup.task, params, model_state, source.gather(indices), batch_size=batch_size)
-        return {name: float(estimate.value) for name, estimate in found.values.items()}
+    return ask
 
-    return (theirs, True) if own else (ours, False)
+
+def _prepared(setup: Setup, split: Split, indices: Int[np.ndarray, "examples"]) -> tuple[Any, Any]:
+    """Prepared examples on the host, prepared in batches of the usual size, which compiles nothing new."""
+    size = setup.batch_size
+    padded = np.resize(indices, -(-len(indices) // size) * size)
+    parts = [
+        jax.tree.map(np.asarray, setup.prepared(split, padded[start : start + size]))
+        for start in range(0, len(padded), size)
+    ]
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(indices)], *parts)
 
 
 def scores(
@@ -88,12 +94,61 @@ def scores(
     return {name: np.concatenate(parts)[:count] for name, parts in found.items()}
 
 
-def as_if_augmented(
-    setup: Setup, evaluate: Evaluate, state: PyTree, split: Split, key: PRNGKeyArray, slack: float
-) -> str:
-    """What an evaluation says that augments what it is given, "" if it does not.
+def causes_of_randomness(setup: Setup, key: PRNGKeyArray) -> tuple[Cause, ...]:
+    """What makes an evaluation random, the likeliest first: augmentation where nothing else in the set-up draws."""
+    only_augmentation = setup.task.augment is not None and not random_in_training(setup, key)
+    return causes("evaluation/augmented", "evaluation/random") if only_augmentation else causes("evaluation/random")
 
-    It is asked about the examples whose loss augmentation raises most, so that a model that has hardly learnt yet shows it too.
+
+class Augmented(NamedTuple):
+    """An evaluation that scores its examples as if they were augmented.
+
+    Attributes:
+        said: the loss that it gives.
+        exact: the loss of the examples as they are.
+        augmented: their loss when they are augmented, mean of a few draws.
+    """
+
+    said: float
+    exact: float
+    augmented: float
+
+    @property
+    def message(self) -> str:
+        """What was seen."""
+        return (
+            f"evaluate gives loss {self.said:.4g} for examples that score {self.exact:.4g} as they are and "
+            f"{self.augmented:.4g} augmented."
+        )
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """The three losses."""
+        return (
+            Measure(name="loss by evaluate", value=self.said),
+            Measure(name="loss of the examples as they are", value=self.exact),
+            Measure(name="loss of the examples augmented", value=self.augmented),
+        )
+
+
+CANDIDATE_BATCHES = 4
+"""Batches of examples among which those are chosen that augmentation hurts most."""
+DRAWS_TO_CHOOSE, DRAWS_TO_COMPARE = 3, 3
+"""Draws of the augmentation that choose the examples, and others that score them."""
+TELLING = 3.0
+"""Augmentation must raise the loss by so many times what an exact one may be off, or nothing can be told."""
+HALFWAY = 0.5
+"""The loss given must be nearer to the augmented one than to half of the way from the exact one."""
+DRAWS_APART = 2.0
+"""... give or take so many standard deviations of the draws."""
+
+
+def explained_by_augmentation(
+    setup: Setup, evaluate: Evaluate, state: PyTree, split: Split, key: PRNGKeyArray, slack: float
+) -> Augmented | None:
+    """What an evaluation gives that augments its examples; None if it does not.
+
+    It is asked about the examples whose loss augmentation raises most, so that a model that has hardly learned yet shows it.
 
     Args:
         setup: the set-up.
@@ -104,31 +159,30 @@ def as_if_augmented(
         slack: how far an exact loss may be off, relative to mean and spread.
     """
     if setup.task.augment is None:
-        return ""
+        return None
     source = setup.train if split == "train" or setup.test is None else setup.test
     variables = trees.copy(setup.loop.variables(state))
-    many = np.random.default_rng([setup.seed, 47]).permutation(source.size)[: 4 * setup.batch_size]
-    plain = scores(setup, variables, split, many)["loss"]
-    keys = [jax.random.fold_in(key, 300 + draw) for draw in range(6)]
-    raised = [scores(setup, variables, split, many, key=one, augment=True)["loss"] - plain for one in keys[:3]]
-    worst = np.resize(many[np.argsort(-np.mean(raised, axis=0))][: max(len(many) // 4, 1)], setup.batch_size)
-    exact = scores(setup, variables, split, worst)["loss"]
-    draws = [scores(setup, variables, split, worst, key=one, augment=True)["loss"].mean() for one in keys[3:]]
-    said = next(
-        (
-            value
-            for name, value in evaluate(state, split, worst, setup.batch_size).items()
-            if common_name(name) == "loss"
-        ),
-        None,
-    )
+
+    def losses(examples: np.ndarray, draw: int | None = None) -> np.ndarray:
+        if draw is None:
+            return scores(setup, variables, split, examples)["loss"]
+        draw_key = jax.random.fold_in(key, 300 + draw)
+        return scores(setup, variables, split, examples, key=draw_key, augment=True)["loss"]
+
+    many = np.random.default_rng([setup.seed, 47]).permutation(source.size)[: CANDIDATE_BATCHES * setup.batch_size]
+    raised = np.mean([losses(many, draw) for draw in range(DRAWS_TO_CHOOSE)], axis=0) - losses(many)
+    worst = many[np.argsort(-raised)][: max(len(many) // CANDIDATE_BATCHES, 1)]
+    worst = np.resize(worst, setup.batch_size)
+    exact = losses(worst)
+    draws = [losses(worst, DRAWS_TO_CHOOSE + draw).mean() for draw in range(DRAWS_TO_COMPARE)]
+    values = evaluate(state, split, worst, setup.batch_size)
+    said = next((value for name, value in values.items() if common_name(name) == "loss"), None)
     middle, width, right = float(np.mean(draws)), float(np.std(draws)), float(exact.mean())
     allowed = slack * (abs(right) + float(exact.std()))
-    if said is None or middle - right < 3 * allowed or abs(said - middle) > 0.5 * abs(middle - right) + 2 * width:
-        return ""
-    if said - right < 0.25 * (middle - right):
-        return ""
-    return f"evaluate gives loss {said:.4g} for examples that score {right:.4g} as they are and {middle:.4g} augmented."
+    rise = middle - right
+    if said is None or rise < TELLING * allowed or abs(said - middle) > HALFWAY * rise + DRAWS_APART * width:
+        return None
+    return Augmented(said, right, middle) if said - right >= HALFWAY / 2 * rise else None
 
 
 # At module level with the metrics as a static argument, so that every call finds the compiled program.
@@ -137,25 +191,7 @@ def _measure(outputs: PyTree, targets: PyTree, *, metrics: tuple[tuple[str, Any]
     return {name: metric(outputs, targets) for name, metric in metrics}
 
 
-def lightly_trained(setup: Setup, key: PRNGKeyArray, steps: int = 10) -> PyTree:
-    """The loop's state after a few steps, where nothing is degenerate; the fresh one if these steps are not finite."""
-    state = setup.fresh_state()
-    for step in range(steps):
-        state, _ = setup.step(state, *setup.training_batch(step), jax.random.fold_in(key, step))
-    floating = [leaf for leaf in jax.tree.leaves(setup.loop.variables(state)) if trees.is_floating(leaf)]
-    finite = all(np.isfinite(np.asarray(leaf, np.float64)).all() for leaf in floating)
-    return state if finite else setup.fresh_state()
-
-
 def common_name(name: str) -> str:
     """A name as the task would say it: without "test/" and the like, and "accuracy" for "acc"."""
     plain = re.sub(r"^(test|eval|evaluation|val|valid|validation|mean|avg)[/_ .-]+", "", name.strip().lower())
     return {"acc": "accuracy", "top1": "accuracy", "mean_loss": "loss"}.get(plain, plain)
-
-
-def in_half(setup: Setup) -> bool:
-    """Whether the model computes in half precision, by the policy or by itself."""
-    if setup.task.precision.casts:
-        return True
-    outputs, _ = setup.forward(*setup.variables, setup.batch[0], train=False, key=None)
-    return any(trees.is_floating(leaf) and jnp.finfo(leaf.dtype).bits < 32 for leaf in jax.tree.leaves(outputs))

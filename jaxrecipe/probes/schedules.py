@@ -1,20 +1,20 @@
-"""The step counters in an optimizer's state that only a learning-rate schedule reads."""
+"""The step counters in an optimizer's state that only a learning-rate schedule reads, and updates at other counts."""
 
 from collections import defaultdict
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from jaxrecipe import trees
 
 PyTree = Any
 
 
-def clocks(opt_state: PyTree) -> list[int]:
+def schedule_counters(opt_state: PyTree) -> list[int]:
     """Which leaves of an optimizer's state count steps for a schedule, as indices into `jax.tree.leaves`.
 
     Those are the integer scalars that stand alone (optax's ScaleByScheduleState) or beside hyperparameters
@@ -28,15 +28,15 @@ def clocks(opt_state: PyTree) -> list[int]:
     return [
         index
         for index, (path, leaf) in enumerate(leaves)
-        if _counts(leaf) and path and (len(beside[path[:-1]]) == 1 or ".hyperparams" in beside[path[:-1]])
+        if _is_counter(leaf) and path and (len(beside[path[:-1]]) == 1 or ".hyperparams" in beside[path[:-1]])
     ]
 
 
-def _counts(leaf: Any) -> bool:
+def _is_counter(leaf: Any) -> bool:
     return hasattr(leaf, "dtype") and jnp.shape(leaf) == () and jnp.issubdtype(leaf.dtype, jnp.integer)
 
 
-def with_clocks(opt_state: PyTree, which: list[int], value: Any) -> PyTree:
+def with_counters(opt_state: PyTree, which: list[int], value: Any) -> PyTree:
     """The state with these counters set."""
     leaves, structure = jax.tree.flatten(opt_state)
     for index in which:
@@ -44,27 +44,46 @@ def with_clocks(opt_state: PyTree, which: list[int], value: Any) -> PyTree:
     return jax.tree.unflatten(structure, leaves)
 
 
-def rates(
-    optimizer: optax.GradientTransformation, params: PyTree, gradients: PyTree, counts: np.ndarray
-) -> Float[np.ndarray, "counts"] | None:
-    """How large an update is when nothing but the schedule's counter differs; None when there is no schedule.
+class ProbedUpdate(NamedTuple):
+    """What an optimizer makes of a gradient.
 
-    The moments are those after one step with the same gradients, the counter each of `counts`.
+    Attributes:
+        updates: what is added to the parameters, a tree like them.
+        norm: of all of it together.
     """
 
-    def after_one(params: PyTree, gradients: PyTree) -> PyTree:
-        with jax.numpy_dtype_promotion("standard"):
-            return optimizer.update(gradients, optimizer.init(params), params)[1]
+    updates: PyTree
+    norm: Float[Array, ""]
 
-    which = clocks(jax.eval_shape(after_one, params, gradients))
-    if not which:
-        return None
+
+def update_probe(optimizer: optax.GradientTransformation) -> Callable[..., ProbedUpdate]:
+    """One compiled program that asks the optimizer for an update under other gradients, counts and histories.
+
+    It is called as `probe(params, gradients, count, first=0.0, second=1.0)`: an update by `second` times the gradients, the
+    schedule's counters at `count`; after an update by `first` times the gradients, or from a fresh state where that is 0.
+    """
 
     @jax.jit
-    def size(params: PyTree, gradients: PyTree, count: Any) -> Any:
-        after = with_clocks(after_one(params, gradients), which, count)
-        with jax.numpy_dtype_promotion("standard"):
-            updates, _ = optimizer.update(gradients, after, params)
-        return trees.global_norm(updates)
+    def run(params: PyTree, gradients: PyTree, count: Any, first: Any, second: Any) -> ProbedUpdate:
+        def scaled(by: Any) -> PyTree:
+            return jax.tree.map(lambda leaf: leaf * by.astype(leaf.dtype), gradients)
 
-    return np.array([float(size(params, gradients, np.int32(count))) for count in counts])
+        with jax.numpy_dtype_promotion("standard"):
+            fresh = optimizer.init(params)
+            _, used = optimizer.update(scaled(first), fresh, params)
+            state = jax.tree.map(lambda new, old: jnp.where(first != 0, new, old), used, fresh)
+            state = with_counters(state, schedule_counters(state), count)
+            updates, _ = optimizer.update(scaled(second), state, params)
+        return ProbedUpdate(updates, trees.global_norm(updates))
+
+    def probe(
+        params: PyTree, gradients: PyTree, count: int, *, first: float = 0.0, second: float = 1.0
+    ) -> ProbedUpdate:
+        return run(params, gradients, jnp.int32(count), jnp.float32(first), jnp.float32(second))
+
+    return probe
+
+
+def has_schedule(optimizer: optax.GradientTransformation, params: PyTree) -> bool:
+    """Whether the optimizer's state holds a counter of a schedule. Traces `init`, computes nothing."""
+    return bool(schedule_counters(jax.eval_shape(optimizer.init, params)))

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from jaxrecipe import trees
-from jaxrecipe.probes.schedules import clocks, with_clocks
+from jaxrecipe.probes.schedules import schedule_counters, with_counters
 from jaxrecipe.task import Loop, Task
 
 State = dict[str, Any]
@@ -117,7 +117,7 @@ def _updated(optimizer: Any, state: State, grads: Any, fault: str, every: int) -
     if fault == "freezes":
         updates = {**updates, "hidden": jax.tree.map(jnp.zeros_like, updates["hidden"])}
     if fault == "schedule stands":
-        after = with_clocks(after, clocks(after), 0)
+        after = with_counters(after, schedule_counters(after), 0)
     if fault == "counters stand":
         after = jax.tree.map(lambda new, old: old if jnp.issubdtype(new.dtype, jnp.integer) else new, after, opt)
     moved = params if fault == "thrown away" else optax.apply_updates(params, updates)

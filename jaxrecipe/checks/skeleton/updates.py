@@ -1,20 +1,64 @@
 """Updates: every parameter that should learn gets a gradient and moves, by a sensible amount, and no other does."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Float, PRNGKeyArray
 
 from jaxrecipe import trees
+from jaxrecipe.diagnosis.causes.table import cause, causes
+from jaxrecipe.diagnosis.finding import Finding, failure, warning
+from jaxrecipe.diagnosis.measure import Measure, Severity
 from jaxrecipe.probes.constant_predictor import is_flat
-from jaxrecipe.report.result import Result, Status, Table, unsorted_result
+from jaxrecipe.probes.first_steps import first_steps, mean_gradient, on_host
+from jaxrecipe.probes.small_steps import reasons_for_small_steps
+from jaxrecipe.report.result import Result, Table, skipped
 from jaxrecipe.setup import Setup
 
-_result = partial(unsorted_result, name="updates", stage="skeleton")
+SMALLEST = 1e-12
+"""Keeps a change relative to a parameter of zero from being a division by zero."""
+SAME_GRADIENT = 1e-5
+"""Gradients of units that differ by less than this share are the same: the order of a sum explains it."""
+MOST_NAMES = 4
+"""Parameters that a message names."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter over the steps.
+
+    Attributes:
+        path: its name.
+        frozen: whether it is declared frozen.
+        gradient: largest norm of its gradient.
+        initial: its norm before the first step.
+        size: the larger of its norms before the first and after the last step.
+        moved: mean norm of what a step added.
+        dead: share of its output units that never get a gradient.
+        twins: whether its output units are copies of one unit and stay so.
+        matrix: whether it has two axes or more.
+    """
+
+    path: str
+    frozen: bool
+    gradient: float
+    initial: float
+    size: float
+    moved: float
+    dead: float
+    twins: bool
+    matrix: bool
+
+    @property
+    def layer(self) -> str:
+        """The path of the layer that it belongs to."""
+        return self.path.rpartition("/")[0]
+
+    @property
+    def ratio(self) -> float:
+        """Mean change of a step relative to the parameter."""
+        return self.moved / max(self.size, SMALLEST)
 
 
 def updates(
@@ -29,229 +73,236 @@ def updates(
 ) -> Result:
     """Each parameter has a gradient, moves, and is frozen exactly as declared.
 
-    What it does: takes a few steps with your own training step on real batches, and notes for every parameter the gradient, the size of
-    a step relative to the parameter, and how many of its output units never get a gradient.
+    What it does: takes a few steps with the loop's own training step on real batches, and notes for every parameter the
+    gradient, the size of a step relative to the parameter, and how many of its output units never get a gradient.
 
-    Why it matters: a frozen layer left over from fine-tuning, a branch cut off by stop_gradient, dead or identical units and updates
-    that are thrown away all leave a network that trains, with less in it than you think.
+    Why it matters: a frozen layer left over from fine-tuning, a branch cut off by stop_gradient, dead or identical units and
+    updates that are thrown away all leave a network that trains, with less in it than you think.
 
-    What to do: declare what is frozen on purpose (`Task(frozen=("backbone/*",))`). For a parameter without gradient follow it to the loss; for one with
-    gradient but no movement look at masks and labels of the optimizer; for steps that are too small look at the learning rate, its schedule
-    and clipping.
+    What to do: declare what is frozen on purpose (`Task(frozen=("backbone/*",))`). For a parameter without gradient follow
+    it to the loss; for one with gradient but no movement look at masks and labels of the optimizer; for steps that are too
+    small look at the learning rate, its schedule and clipping.
 
     Args:
         setup: the set-up.
         key: seeds the steps.
         steps: training steps taken.
         small: WARN when the largest relative change of a step (over all parameters) is below this; about 1e-3 is usual.
-        large_warn: WARN when the median parameter's relative change of a step is above this. Ten steps straight from zero change a
-            parameter by a tenth of its final size each; more than that goes to and fro. Parameters that start at zero do not count.
+        large_warn: WARN when the median parameter's relative change of a step is above this. Ten steps straight from zero
+            change a parameter by a tenth of its final size each; more than that goes to and fro. Parameters that start at
+            zero do not count.
         dead_share: WARN when more than this share of a layer's units never gets a gradient in any of the steps.
-        dead_fail: FAIL above this share: less than a fifth of the layer that was asked for is there, which no initialisation leaves by chance.
+        dead_fail: FAIL above this share: less than a fifth of the layer that was asked for is there, which no
+            initialization leaves by chance.
 
     Source: Karpathy, CS231n notes, ratio of updates to weights.
     """
-    rows = _watch(setup, key, steps)
-    if not rows:
-        return _result(status=Status.SKIP, finding="The model has no parameters.")
-    declared = {path for path in rows if any(trees.matches(path, pattern) for pattern in setup.task.frozen)}
-    free = [row for path, row in rows.items() if path not in declared]
-    ratios = [row.ratio for row in free if row.initial > 0] or [row.ratio for row in free]
-    measured = {
-        "parameters without gradient": sum(row.gradient == 0 for row in free),
-        "parameters that do not move": sum(row.moved == 0 for row in free),
-        "frozen parameters that move": sum(rows[path].moved > 0 for path in declared),
-        "largest relative change of a step": max(ratios, default=0.0),
-        "median relative change of a step": float(np.median(ratios)) if ratios else 0.0,
-    }
-    expected = {
-        **dict.fromkeys(list(measured)[:3], 0),
-        "largest relative change of a step": f"{small:g} or more",
-        "median relative change of a step": f"up to {large_warn:g}",
-    }
-    columns = (
-        "parameter",
-        "gradient norm",
-        "norm",
-        "change of a step",
-        "relative",
-        "units without gradient",
-        "declared frozen",
+    parameters = _watch(setup, key, steps)
+    if not parameters:
+        return skipped("The model has no parameters of floating numbers, so there is nothing to update.")
+    free, frozen = ([one for one in parameters if one.frozen is declared] for declared in (False, True))
+    largest, median = _changes(free, small, large_warn)
+    dead = _dead(free, dead_share, dead_fail)
+    findings = [
+        *_frozen_that_move(frozen),
+        *_copies_of_one_unit(free),
+        *_without_gradient(setup, key, free),
+        *_without_movement(setup, key, free, largest),
+        *_dead_units(free, dead),
+    ]
+    if not any(finding.severity is Severity.FAIL for finding in findings):
+        findings += _wrong_size(setup, key, free, largest, median)
+    summary = f"All {len(free)} parameters get a gradient and move, by {median.value:.1e} of their size in a step."
+    if frozen:
+        summary += f" {len(frozen)} are frozen as declared."
+    return Result(
+        summary=summary,
+        findings=tuple(findings),
+        measures=(*_counts(free, frozen), largest, median, dead),
+        evidence=(_table(parameters),),
     )
-    table = Table(
-        title="Parameters",
-        columns=columns,
-        rows=[(p, r.gradient, r.size, r.moved, r.ratio, f"{r.dead:.0%}", p in declared) for p, r in rows.items()],
+
+
+def _changes(free: Sequence[Parameter], small: float, large: float) -> tuple[Measure, Measure]:
+    """Largest and median relative change of a step."""
+    ratios = [one.ratio for one in free if one.initial > 0] or [one.ratio for one in free]
+    return Measure(
+        name="largest relative change of a step",
+        value=max(ratios, default=0.0),
+        low=small,
+        severity=Severity.WARN,
+        thresholds={"low": "small"},
+    ), Measure(
+        name="median relative change of a step",
+        value=float(np.median(ratios)) if ratios else 0.0,
+        high=large,
+        severity=Severity.WARN,
+        thresholds={"high": "large_warn"},
     )
-    flat = measured["parameters without gradient"] == len(free) > 0 and _flat_loss(setup, key)
-    status, finding, hint = _judge(rows, declared, measured, small, large_warn, dead_share, dead_fail, flat=flat)
-    return _result(status=status, finding=finding, hint=hint, measured=measured, expected=expected, evidence=(table,))
 
 
-@dataclass(frozen=True)
-class Row:
-    """One parameter over the steps: largest gradient norm, initial norm, norm (the larger of first and last), mean change of a step, share of units without gradient."""
-
-    gradient: float
-    initial: float
-    size: float
-    moved: float
-    dead: float
-    twins: bool
-
-    @property
-    def ratio(self) -> float:
-        """Mean change of a step relative to the parameter."""
-        return self.moved / max(self.size, 1e-12)
+def _dead(free: Sequence[Parameter], share: float, fail: float) -> Measure:
+    """The largest share of dead units of a layer that is not dead as a whole, which is another finding."""
+    return Measure(
+        name="largest share of dead units",
+        value=max((one.dead for one in free if one.dead < 1), default=0.0),
+        high=share,
+        fail_high=fail,
+        severity=Severity.WARN,
+        thresholds={"high": "dead_share", "fail_high": "dead_fail"},
+        code="model/dead-units",
+    )
 
 
-NO_GRADIENT = "These parameters get no gradient ({names}): follow them to the loss and look for a stop_gradient, a branch that is not used, dead activations, or a layer that multiplies them by zero."
-FLAT_LOSS = "The loss is flat where the outputs are: its gradient with respect to the outputs is zero. It is clipped or saturated (clip gradients, not the loss), rounds, takes the softmax over a single output, or is a metric."
-FROZEN = "These parameters get a gradient but do not move ({names}): the optimizer freezes them (a mask or label left over from fine-tuning), or their updates are not applied. If that is meant, declare Task(frozen=...)."
-THROWN_AWAY = "No parameter moves although all get gradients: the updates are computed and thrown away, or the learning rate is zero."
-THAWED = "These parameters are declared frozen but move ({names}): the mask does not match their paths, or weight decay reaches them."
-SLOW = "The learning rate is too small, its schedule is still near zero (counted in the wrong unit?), or a clip is very tight: steps change the parameters by {ratio:.1e} of their size, about 1e-3 is usual."
-FAST = "The learning rate is probably too high: a step changes the median parameter by {ratio:.0%} of its size."
-DEAD = "Dead units ({names}): lower the learning rate, look at the bias and scale of their initialisation, or use a leaky activation."
-TWINS = "All units of a layer have the same weights and the same gradient ({names}), so they stay copies of one unit: initialise at random, not with a constant."
+def _counts(free: Sequence[Parameter], frozen: Sequence[Parameter]) -> tuple[Measure, ...]:
+    """How many parameters have no gradient, do not move, or move although they are frozen."""
+    counts = {
+        "parameters without gradient": sum(one.gradient == 0 for one in free),
+        "parameters that do not move": sum(one.moved == 0 for one in free),
+        "frozen parameters that move": sum(one.moved > 0 for one in frozen),
+    }
+    return tuple(Measure(name=name, value=count, high=0, unit="parameters") for name, count in counts.items())
 
 
-def _judge(
-    rows: dict[str, Row],
-    declared: set[str],
-    measured: dict[str, Any],
-    small: float,
-    large: float,
-    dead_share: float,
-    dead_fail: float,
-    *,
-    flat: bool,
-) -> tuple[Status, str, str]:
-    """The most certain problem first."""
-    free = {path: row for path, row in rows.items() if path not in declared}
-    thawed = [path for path in declared if rows[path].moved > 0]
-    blocked = [path for path, row in free.items() if row.gradient == 0]
-    stuck = [path for path, row in free.items() if row.gradient > 0 and row.moved == 0]
-    twins = [path for path, row in free.items() if row.twins]
-    dead = [path for path, row in free.items() if dead_share < row.dead < 1]
-    fastest, median = measured["largest relative change of a step"], measured["median relative change of a step"]
-    if thawed:
-        return (
-            Status.FAIL,
-            f"{len(thawed)} parameters that are declared frozen move.",
-            THAWED.format(names=_names(thawed)),
-        )
-    if free and all(row.moved == 0 for row in free.values()) and len(blocked) < len(free):
-        return Status.FAIL, "No parameter moves.", THROWN_AWAY
-    if twins:
-        return (
-            Status.FAIL,
-            f"The units of {len(twins)} layers are copies of one another.",
-            TWINS.format(names=_names(twins)),
-        )
-    if blocked:
-        return (
-            Status.FAIL,
-            f"{len(blocked)} of {len(free)} parameters get no gradient.",
-            FLAT_LOSS if flat and len(blocked) == len(free) else NO_GRADIENT.format(names=_names(blocked)),
-        )
-    if stuck:
-        return (
-            Status.FAIL,
-            f"{len(stuck)} of {len(free)} parameters get a gradient but do not move.",
-            FROZEN.format(names=_names(stuck)),
-        )
-    if mostly := [path for path, row in free.items() if dead_fail < row.dead < 1]:
-        return (
-            Status.FAIL,
-            f"In {len(mostly)} layers more than {dead_fail:.0%} of the units never get a gradient.",
-            DEAD.format(names=_names(mostly)),
-        )
-    if free and fastest < small:
-        return (
-            Status.WARN,
-            f"The parameters hardly move: at most {fastest:.1e} of their size in a step.",
-            SLOW.format(ratio=fastest),
-        )
-    if median > large:
-        return (
-            Status.WARN,
-            f"A step changes the median parameter by {median:.0%} of its size.",
-            FAST.format(ratio=median),
-        )
-    if dead:
-        return (
-            Status.WARN,
-            f"In {len(dead)} layers more than {dead_share:.0%} of the units never get a gradient.",
-            DEAD.format(names=_names(dead)),
-        )
-    finding = f"All {len(free)} parameters get a gradient and move, by {median:.1e} of their size in a step."
-    return Status.PASS, finding + (f" {len(declared)} are frozen as declared." if declared else ""), ""
+def _frozen_that_move(frozen: Sequence[Parameter]) -> list[Finding]:
+    moving = [one for one in frozen if one.moved > 0]
+    text = f"{len(moving)} parameters that are declared frozen move: {_names(moving)}."
+    return [failure("optimizer/declared-frozen-moves", text)] if moving else []
 
 
-def _flat_loss(setup: Setup, key: PRNGKeyArray) -> bool:
+def _copies_of_one_unit(free: Sequence[Parameter]) -> list[Finding]:
+    twins = [one for one in free if one.twins]
+    text = f"The units of {len(twins)} layers are copies of one another: {_names(twins)}."
+    return [failure("model/identical-units", text)] if twins else []
+
+
+def _without_gradient(setup: Setup, key: PRNGKeyArray, free: Sequence[Parameter]) -> list[Finding]:
+    """Parameters without gradient, and why, where their pattern says so."""
+    blocked = [one for one in free if one.gradient == 0]
+    if not blocked:
+        return []
+    if len(blocked) == len(free) and _is_flat_at_the_start(setup, key):
+        text = "No parameter gets a gradient: that of the loss with respect to the outputs is zero already."
+        return [failure("loss/flat", text)]
+    text = f"{len(blocked)} of {len(free)} parameters get no gradient: {_names(blocked)}."
+    zero = [one for one in free if one.matrix and one.initial == 0]
+    if len(zero) > 1:  # one alone, the last, learns at once and lets the others learn
+        return [failure("model/zero-initialization", f"{text} {len(zero)} matrices start at zero.")]
+    learning_layers = {one.layer for one in free if one.gradient > 0}
+    if any(one.matrix and one.layer in learning_layers for one in blocked):
+        here = "A layer learns its bias and not its matrix: everything that enters it is zero."
+        return [
+            failure("model/no-gradient", text, causes=(cause("model/dead-units", here), *causes("model/no-gradient")))
+        ]
+    return [failure("model/no-gradient", text, causes=causes("model/no-gradient", "model/dead-units"))]
+
+
+def _without_movement(setup: Setup, key: PRNGKeyArray, free: Sequence[Parameter], largest: Measure) -> list[Finding]:
+    """Parameters that get a gradient and do not move."""
+    stuck = [one for one in free if one.gradient > 0 and one.moved == 0]
+    if not stuck:
+        return []
+    if all(one.moved == 0 for one in free):
+        text = "No parameter moves, although they get gradients."
+        return [failure("step/updates-thrown-away", text)]
+    text = f"{len(stuck)} of {len(free)} parameters get a gradient but do not move: {_names(stuck)}."
+    if largest.verdict is None:
+        return [failure("optimizer/unintended-freeze", text)]
+    text += f" The others hardly do: at most {largest.value:.1e} of their size in a step."
+    likely = causes(*reasons_for_small_steps(setup, key, 1), "optimizer/unintended-freeze")
+    return [failure(likely[0].code, text, measures=(largest,), causes=likely)]
+
+
+def _is_flat_at_the_start(setup: Setup, key: PRNGKeyArray) -> bool:
     """Whether the loss has no gradient with respect to the untrained model's outputs either."""
     inputs, targets = setup.batch
     outputs, _ = setup.forward(setup.params, setup.model_state, inputs, train=True, key=key)
     return is_flat(setup, outputs, targets)
 
 
-def _watch(setup: Setup, key: PRNGKeyArray, steps: int) -> dict[str, Row]:
-    """Take the steps; the gradient is the library's own, of the mean loss on the same batch."""
-    state = setup.fresh_state()
-    params, model_state = trees.copy(setup.loop.variables(state))
-    start = trees.named_leaves(params)
-    gradients: dict[str, list[np.ndarray]] = {path: [] for path in start}
-    moved = dict.fromkeys(start, 0.0)
-    for step in range(steps):
-        inputs, targets = setup.training_batch(step)
-        step_key = jax.random.fold_in(key, step)
-        _, gradient = setup.gradients(params, model_state, inputs, targets, key=step_key, train=True)
-        for path, leaf in trees.named_leaves(gradient).items():
-            gradients[path].append(np.asarray(leaf, np.float64))
-        state, _ = setup.step(state, inputs, targets, step_key)
-        after, model_state = trees.copy(setup.loop.variables(state))
-        for path, leaf in trees.named_leaves(after).items():
-            moved[path] += (
-                _norm(np.asarray(leaf, np.float64) - np.asarray(trees.named_leaves(params)[path], np.float64)) / steps
-            )
-        params = after
-    return {
-        path: Row(
-            gradient=max(_norm(g) for g in gradients[path]),
-            initial=_norm(np.asarray(leaf, np.float64)),
-            size=max(
-                _norm(np.asarray(leaf, np.float64)), _norm(np.asarray(trees.named_leaves(params)[path], np.float64))
-            ),
+def _dead_units(free: Sequence[Parameter], measure: Measure) -> list[Finding]:
+    if measure.verdict is None:
+        return []
+    bound = measure.fail_high if measure.verdict is Severity.FAIL else measure.high
+    dead = [one for one in free if (bound or 0.0) < one.dead < 1]
+    text = f"In {len(dead)} layers more than {bound:.0%} of the units never get a gradient: {_names(dead)}."
+    return [Finding(code="model/dead-units", severity=measure.verdict, message=text, measures=(measure,))]
+
+
+def _wrong_size(
+    setup: Setup, key: PRNGKeyArray, free: Sequence[Parameter], largest: Measure, median: Measure
+) -> list[Finding]:
+    """Steps that are too small or too large, where nothing is broken."""
+    if free and largest.verdict is not None:
+        text = f"The parameters hardly move: at most {largest.value:.1e} of their size in a step; about 1e-3 is usual."
+        likely = causes(*reasons_for_small_steps(setup, key, 1))
+        return [warning(likely[0].code, text, measures=(largest,), causes=likely)]
+    if median.verdict is not None:
+        text = f"A step changes the median parameter by {median.value:.0%} of its size."
+        return [warning("optimizer/learning-rate-too-high", text, measures=(median,))]
+    return []
+
+
+def _table(parameters: Sequence[Parameter]) -> Table:
+    columns = ("parameter", "gradient norm", "norm", "change of a step", "relative", "units without gradient", "frozen")
+    rows = [
+        (one.path, one.gradient, one.size, one.moved, one.ratio, f"{one.dead:.0%}", one.frozen) for one in parameters
+    ]
+    return Table(title="Parameters", columns=columns, rows=rows)
+
+
+def _watch(setup: Setup, key: PRNGKeyArray, steps: int) -> list[Parameter]:
+    """The first steps, parameter by parameter; the gradient is of the mean loss on the same batch."""
+    first = last = trees.named_leaves(setup.params)
+    paths = [path for path, leaf in first.items() if trees.is_floating(leaf)]
+    moved, largest = dict.fromkeys(paths, 0.0), dict.fromkeys(paths, 0.0)
+    total: dict[str, np.ndarray] = {path: np.zeros(first[path].shape) for path in paths}
+    twins = dict.fromkeys(paths, False)
+    for step in first_steps(setup, key, steps):
+        _, gradient = mean_gradient(setup, step.before, setup.training_batch(step.index), step.key)
+        gradients, before, last = map(trees.named_leaves, (gradient, step.before[0], step.after[0]))
+        for path in paths:
+            grad = on_host(gradients[path])
+            largest[path] = max(largest[path], _norm(grad))
+            total[path] += np.abs(grad)
+            moved[path] += _norm(on_host(last[path]) - on_host(before[path])) / steps
+            if step.index == 0:
+                twins[path] = _are_twins(on_host(before[path]), grad)
+    return [
+        Parameter(
+            path=path,
+            frozen=any(trees.matches(path, pattern) for pattern in setup.task.frozen),
+            gradient=largest[path],
+            initial=_norm(on_host(first[path])),
+            size=max(_norm(on_host(first[path])), _norm(on_host(last[path]))),
             moved=moved[path],
-            dead=_dead_units(gradients[path]),
-            twins=_are_twins(np.asarray(leaf, np.float64), gradients[path][0]),
+            dead=_share_of_dead_units(total[path]),
+            twins=twins[path],
+            matrix=first[path].ndim > 1,
         )
-        for path, leaf in start.items()
-        if jnp.issubdtype(leaf.dtype, jnp.floating)
-    }
+        for path in paths
+    ]
 
 
-def _dead_units(gradients: list[np.ndarray]) -> float:
+def _share_of_dead_units(total: Float[np.ndarray, "..."]) -> float:
     """Share of the output units (last axis) of a matrix or kernel that get no gradient in any step; 0 for other shapes."""
-    total = np.sum([np.abs(g) for g in gradients], axis=0)
     if total.ndim < 2 or total.shape[-1] < 2:
         return 0.0
     return float((total.reshape(-1, total.shape[-1]).max(axis=0) == 0).mean())
 
 
-def _are_twins(values: np.ndarray, gradient: np.ndarray) -> bool:
+def _are_twins(values: Float[np.ndarray, "..."], gradient: Float[np.ndarray, "..."]) -> bool:
     """Whether a kernel's output units all hold one constant and get the same gradient, so that they can never differ."""
     if values.ndim < 2 or values.shape[-1] < 2 or np.ptp(values) != 0 or not gradient.any():
         return False
     units = gradient.reshape(-1, gradient.shape[-1])
-    return bool(np.allclose(units, units[:, :1], rtol=1e-5, atol=1e-12))
+    return bool(np.allclose(units, units[:, :1], rtol=SAME_GRADIENT, atol=SMALLEST))
 
 
-def _norm(array: np.ndarray) -> float:
+def _norm(array: Float[np.ndarray, "..."]) -> float:
     return float(np.linalg.norm(array.ravel()))
 
 
-def _names(paths: list[str], most: int = 4) -> str:
-    more = len(paths) - most
-    return ", ".join(sorted(paths)[:most]) + (f" and {more} more" if more > 0 else "")
+def _names(parameters: Sequence[Parameter]) -> str:
+    paths, more = sorted(one.path for one in parameters), len(parameters) - MOST_NAMES
+    return ", ".join(paths[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")

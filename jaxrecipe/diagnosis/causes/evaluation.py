@@ -67,13 +67,46 @@ CAUSES: tuple[Cause, ...] = (
         code="evaluation/augmented",
         title="Examples are augmented at evaluation.",
         harm="The score is that of other examples, and random.",
-        fix="Augment training batches only, not what predict and evaluate are given.",
+        fix=(
+            "Augment training batches only (Task(augment=...)), not what predict and evaluate are given; what draws "
+            "random numbers does not belong in prepare, which runs at evaluation too."
+        ),
     ),
     Cause(
         code="evaluation/training-split",
         title="Evaluation runs over the training data.",
         harm="Overfitting cannot be seen.",
         fix="Evaluate the data that it is given.",
+    ),
+    Cause(
+        code="evaluation/ignores-given-examples",
+        title="Evaluation has data of its own and ignores the examples that it is given.",
+        harm="It cannot be checked for batch size, order and size, and reports the same number for any data.",
+        fix="Use the inputs and targets that evaluate is given, and the parameters of the state that it is given.",
+    ),
+    Cause(
+        code="evaluation/refuses-batch-size",
+        title="Evaluation does not take every batch size.",
+        harm="Sets that are no whole number of batches cannot be evaluated, or not wholly.",
+        fix="Pad the last batch and mask the padding, and let a batch be larger than the set.",
+    ),
+    Cause(
+        code="evaluation/metric-by-batch",
+        title="A metric that is no mean over examples is computed batch by batch.",
+        harm="It depends on batch size and order, and means something else than its name.",
+        fix=(
+            "If it is a mean over examples, sum and divide once. AUC, F1 and the like have to be computed from all "
+            "predictions at once."
+        ),
+    ),
+    Cause(
+        code="evaluation/other-definition",
+        title="Evaluation defines a number in another way than the task does.",
+        harm="Two numbers of one name cannot be compared.",
+        fix=(
+            "If that is meant (another weighting, no label smoothing, per token), give the task the same definition or "
+            "another name. If not, look at what evaluate does to inputs and outputs."
+        ),
     ),
     Cause(
         code="evaluation/random",

@@ -61,6 +61,24 @@ CAUSES: tuple[Cause, ...] = (
         fix="Declare the decay in the optimizer (optax.adamw), or drop it from the step.",
     ),
     Cause(
+        code="optimizer/clipping-not-declared",
+        title="The step clips the gradient, which the declared optimizer does not.",
+        harm="What is checked is not what runs.",
+        fix="Make the clipping part of the declared optimizer (optax.clip_by_global_norm).",
+    ),
+    Cause(
+        code="optimizer/clipping-left-out",
+        title="The declared optimizer clips the gradient and the step does not.",
+        harm="Rare large gradients are not cut as declared.",
+        fix="Clip the gradient inside the step too, or take the clipping out of the declaration.",
+    ),
+    Cause(
+        code="optimizer/schedule-not-declared",
+        title="The learning rate follows another schedule than the declared one.",
+        harm="What is checked is not what runs.",
+        fix="Declare the schedule as part of the optimizer, and let one counter, advanced at each update, drive it.",
+    ),
+    Cause(
         code="optimizer/unintended-freeze",
         title="Parameters get a gradient but do not move.",
         harm="That part of the model learns nothing.",

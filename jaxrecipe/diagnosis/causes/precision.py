@@ -87,4 +87,10 @@ CAUSES: tuple[Cause, ...] = (
             "(policy overrides, or a cast to float32 inside the model)."
         ),
     ),
+    Cause(
+        code="precision/scale-not-undone",
+        title="Gradients reach the optimizer with the loss scale still on them.",
+        harm="Steps are larger than declared by the loss scale.",
+        fix="Divide the gradients by the loss scale before they reach the optimizer.",
+    ),
 )

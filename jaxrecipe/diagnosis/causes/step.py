@@ -69,7 +69,8 @@ CAUSES: tuple[Cause, ...] = (
         harm="What is trained is not what is declared.",
         fix=(
             "If this is a rule of your own, make it part of the declared optimizer, or say so with expect. "
-            "Otherwise compare it with value_and_grad, optimizer.update and apply_updates line by line."
+            "Otherwise compare it with value_and_grad, optimizer.update and apply_updates line by line; look for another "
+            "loss, another optimizer than the declared one, or a batch that is changed inside the step."
         ),
     ),
     Cause(
@@ -77,6 +78,12 @@ CAUSES: tuple[Cause, ...] = (
         title="The batch statistics are thrown away.",
         harm="Evaluation uses the initial mean and variance.",
         fix="Put the model state that the training forward pass returns into the next state.",
+    ),
+    Cause(
+        code="step/statistics-differ",
+        title="The model state is not what the forward pass of the step returns.",
+        harm="Evaluation uses statistics of something else.",
+        fix="Put the model state that the forward pass of this step returns into the next state, unchanged and once.",
     ),
     Cause(
         code="step/not-reproducible",
@@ -137,5 +144,11 @@ CAUSES: tuple[Cause, ...] = (
         title="The loss that the step reports is a sum over the batch.",
         harm="The learning rate, or at least the curve, depends on the batch size.",
         fix="Take the mean over the batch.",
+    ),
+    Cause(
+        code="step/too-much-switched-on",
+        title="Many things are switched on at once.",
+        harm="No surprise has one explanation any more.",
+        fix="Turn them off until the plain model overfits, then bring them back one at a time, and look at each.",
     ),
 )

@@ -1,7 +1,7 @@
 """Training steps beside plain optax steps: how well a rule explains what was added to the parameters."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -11,10 +11,24 @@ import optax
 from jaxtyping import Bool, Float
 
 from jaxrecipe import trees
-from jaxrecipe.probes.recorded_steps import Trace, vector
+from jaxrecipe.checks.skeleton.reference_step.trace import Trace
+from jaxrecipe.probes.first_steps import vector
 from jaxrecipe.setup import Setup
 
 Moves = list[Float[np.ndarray, "parameters"]]
+"""What is added to the parameters at each step, as vectors."""
+NOISE, NOISE_HALF = 1e-3, 2e-2
+"""Share of its size by which a gradient may be off by rounding, in float32 and in half precision."""
+AMPLIFIED = 20.0
+"""A number of an update that moves by more than so many times that noise is decided by rounding."""
+STABLE_SHARE = 0.01
+"""With fewer stable numbers than this share, all of them are compared."""
+SHAKES = 2
+"""Draws of the noise."""
+ROUNDINGS = 2
+"""A parameter is rounded before and after a step."""
+DEVIATIONS, MARGIN = 4.0, 0.05
+"""Distances between draws lie within so many standard deviations of their mean, and this share of it more."""
 
 
 class Match(NamedTuple):
@@ -30,9 +44,10 @@ class Match(NamedTuple):
     high: float = 0.0
 
     def within(self, limit: float) -> bool:
+        """Whether the rule explains the steps up to a limit, and what randomness explains."""
         return self.error <= limit + self.high
 
-    def too_still(self, limit: float) -> bool:
+    def less_random_than_the_model(self, limit: float) -> bool:
         """Whether the steps differ less from the rule's mean than draws of the model do: they are less random than it."""
         return self.error < self.low - limit
 
@@ -59,6 +74,11 @@ class Comparison:
     stable: list[Bool[np.ndarray, "parameters"]]
     match: Match
 
+    @property
+    def moves_nothing(self) -> bool:
+        """Whether no step changed any parameter."""
+        return not any(move.any() for move in self.moves)
+
     def explains(self, rule: "Rule", gradients: list[list[Any]] | None = None) -> Match:
         """How well another rule explains the steps."""
         return _match(self, [rule(self, draw) for draw in gradients or self.trace.gradients])
@@ -68,8 +88,9 @@ Rule = Callable[[Comparison, list[Any]], Moves]
 """From the gradients of the steps to what is added to the parameters at each."""
 
 
-def compare(optimizer: optax.GradientTransformation, trace: Trace, *, half: bool, left_out: Any = ()) -> Comparison:
-    """Put the plain steps beside those that were taken; parameters of the paths in `left_out` do not count."""
+def plain_update(setup: Setup) -> Callable[..., Any]:
+    """`update(gradients, opt_state, params) -> (params, opt_state)` of the declared optimizer, compiled once."""
+    optimizer = setup.task.optimizer
 
     @jax.jit
     def update(gradients: Any, state: Any, params: Any) -> tuple[Any, Any]:
@@ -78,16 +99,20 @@ def compare(optimizer: optax.GradientTransformation, trace: Trace, *, half: bool
             updates, state = optimizer.update(gradients, state, params)
             return optax.apply_updates(params, updates), state
 
-    moves = trace.moves()
+    return setup.memo(plain_update, lambda: update)
+
+
+def compare(setup: Setup, trace: Trace, *, half: bool, left_out: Sequence[str] = ()) -> Comparison:
+    """Put plain steps beside those that were taken; parameters of the paths in `left_out` do not count."""
+    update, moves = plain_update(setup), trace.moves()
     everything = [np.ones(move.shape, bool) for move in moves]
-    empty = Comparison(trace, update, optimizer, moves, moves, everything, Match(0.0))
+    empty = Comparison(trace, update, setup.task.optimizer, moves, moves, everything, Match(0.0))
     chains = [plain_moves(empty, draw) for draw in trace.gradients]
     plain = [np.mean(draws, axis=0) for draws in zip(*chains, strict=True)]
-    stable = everything if len(chains) > 1 else _stable(empty, plain, 2e-2 if half else 1e-3)
+    stable = everything if len(chains) > 1 else _stable(empty, plain, NOISE_HALF if half else NOISE)
     counted = _counted(trace, left_out)
-    stable = [keep & counted for keep in stable]
-    ready = Comparison(trace, update, optimizer, moves, plain, stable, Match(0.0))
-    return Comparison(trace, update, optimizer, moves, plain, stable, _match(ready, chains))
+    ready = replace(empty, plain=plain, stable=[keep & counted for keep in stable])
+    return replace(ready, match=_match(ready, chains))
 
 
 def plain_moves(
@@ -111,11 +136,11 @@ def _stable(comparison: Comparison, plain: Moves, noise: float) -> list[Bool[np.
     """Which numbers of each update stay as they are when the gradients move by a little noise."""
     rng = np.random.default_rng(0)
     kept = [np.ones(move.shape, bool) for move in plain]
-    for _ in range(2):
+    for _ in range(SHAKES):
         shaken = [_shaken(rng, grads, noise) for grads in comparison.trace.gradients[0]]
         for keep, move, other in zip(kept, plain, plain_moves(comparison, shaken), strict=True):
-            keep &= np.abs(other - move) <= 20 * noise * np.abs(move)
-    return [keep if keep.mean() > 0.01 else np.ones_like(keep) for keep in kept]
+            keep &= np.abs(other - move) <= AMPLIFIED * noise * np.abs(move)
+    return [keep if keep.mean() > STABLE_SHARE else np.ones_like(keep) for keep in kept]
 
 
 def _shaken(rng: np.random.Generator, gradients: Any, noise: float) -> Any:
@@ -133,30 +158,30 @@ def _match(comparison: Comparison, chains: list[Moves]) -> Match:
     draws = len(chains)
     wrong = size = 0.0
     spread = np.zeros(draws)
-    rounding = 2 * epsilons(comparison.trace.params[0])
     for step, (move, keep) in enumerate(zip(comparison.moves, comparison.stable, strict=True)):
         each = np.stack([chain[step] for chain in chains])[:, keep]
         mean = each.mean(axis=0)
-        allowed = (rounding * np.abs(vector(comparison.trace.params[step])))[keep]
+        allowed = rounding(comparison.trace, step)[keep]
         wrong += np.square(np.maximum(np.abs(move[keep] - mean) - allowed, 0)).sum()
         size += max(np.square(mean).sum(), np.square(move[keep]).sum())
-        if (
-            draws > 1
-        ):  # each draw from the mean of the others, brought to the distance of one more draw from the mean of all
-            spread += (
-                np.square(each - mean).sum(axis=1)
-                * (draws / (draws - 1)) ** 2
-                * (1 + 1 / draws)
-                / (1 + 1 / (draws - 1))
-            )
+        spread += np.square(each - mean).sum(axis=1)
     if not size:
         return Match(0.0)
+    error = float(np.sqrt(wrong / size))
+    if draws == 1:
+        return Match(error)
+    # Each draw from the mean of the others, brought to the distance of one more draw from the mean of all.
+    spread *= (draws / (draws - 1)) ** 2 * (1 + 1 / draws) / (1 + 1 / (draws - 1))
     distances = np.sqrt(spread / size)
-    middle, width = (
-        float(distances.mean()),
-        4 * float(distances.std(ddof=1)) + 0.05 * float(distances.mean()) if draws > 1 else 0.0,
-    )
-    return Match(float(np.sqrt(wrong / size)), max(middle - width, 0.0), middle + width if draws > 1 else 0.0)
+    middle = float(distances.mean())
+    width = DEVIATIONS * float(distances.std(ddof=1)) + MARGIN * middle
+    return Match(error, max(middle - width, 0.0), middle + width)
+
+
+def rounding(trace: Trace, step: int) -> Float[np.ndarray, "parameters"]:
+    """How far rounding may move each parameter in a step."""
+    params = trace.params[step]
+    return ROUNDINGS * epsilons(params) * np.abs(vector(params))
 
 
 def epsilons(params: Any) -> Float[np.ndarray, "parameters"]:
@@ -165,24 +190,12 @@ def epsilons(params: Any) -> Float[np.ndarray, "parameters"]:
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
-def _counted(trace: Trace, left_out: Any) -> Bool[np.ndarray, "parameters"]:
+def _counted(trace: Trace, left_out: Sequence[str]) -> Bool[np.ndarray, "parameters"]:
     """All numbers but those of some parameters."""
     named = trees.named_leaves(trace.params[0])
     return np.concatenate(
         [np.full(leaf.size, path not in left_out) for path, leaf in named.items()] or [np.zeros(0, bool)]
     )
-
-
-def still(trace: Trace) -> list[str]:
-    """Paths of the parameters that no step moved."""
-    first = trees.named_leaves(trace.params[0])
-    later = [trees.named_leaves(params) for params in trace.params[1:]]
-    return [path for path, leaf in first.items() if all(np.array_equal(leaf, other[path]) for other in later)]
-
-
-def frozen(setup: Setup, trace: Trace) -> list[str]:
-    """Parameters that are declared frozen and do stand still, by whatever means."""
-    return [path for path in still(trace) if any(trees.matches(path, one) for one in setup.task.frozen)]
 
 
 def by_leaf(comparison: Comparison) -> list[tuple[str, float, float, float]]:
