@@ -201,24 +201,15 @@ def take(tree: PyTree, indices: Any) -> PyTree:
 
 
 def copy(tree: PyTree) -> PyTree:
-    """The same values in fresh device buffers, so that the copy may be donated. What is no array stays as it is.
+    """The same values in fresh device buffers, so that the copy may be donated. What is no array stays as it is."""
 
-    Arrays of one device are copied by one program for the whole tree, not by one for each shape.
-    """
-    leaves, structure = jax.tree.flatten(tree)
-    places = [place for place, leaf in enumerate(leaves) if isinstance(leaf, jax.Array)]
-    devices = {frozenset(leaves[place].devices()) for place in places if not isinstance(leaves[place], jax.core.Tracer)}
-    together = len(devices) == 1 and len(next(iter(devices))) == 1
-    copied = _copied([leaves[place] for place in places]) if together else [leaves[place].copy() for place in places]
-    for place, leaf in zip(places, copied, strict=True):
-        leaves[place] = leaf
-    fresh = [jax.device_put(np.array(leaf)) if isinstance(leaf, np.ndarray | np.generic) else leaf for leaf in leaves]
-    return jax.tree.unflatten(structure, fresh)
+    def one(leaf: Any) -> Any:
+        if isinstance(leaf, Tracer) or (isinstance(leaf, jax.Array) and len(leaf.devices()) > 1):
+            return jnp.array(leaf, copy=True)
+        # Moving an array compiles nothing, where an operation would compile once for each shape.
+        return jax.device_put(leaf, may_alias=False) if is_array(leaf) else leaf
 
-
-@jax.jit
-def _copied(leaves: list[Any]) -> list[Any]:
-    return [jnp.copy(leaf) for leaf in leaves]
+    return jax.tree.map(one, tree)
 
 
 def nbytes(tree: PyTree) -> int:

@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, PRNGKeyArray
 
@@ -37,7 +36,7 @@ def evaluation_under_test(setup: Setup) -> Evaluate:
         wanted = np.unique(indices)
         prepared = setup.memo((_prepared, split, wanted.tobytes()), lambda: _prepared(setup, split, wanted))
         rows = np.searchsorted(wanted, indices)
-        inputs, targets = jax.tree.map(lambda leaf: jnp.asarray(leaf[rows]), prepared)
+        inputs, targets = jax.device_put(jax.tree.map(lambda leaf: leaf[rows], prepared))
         values = own(trees.copy(state), inputs, targets, batch_size)
         return {str(name): float(value) for name, value in values.items() if np.size(value) == 1}
 

@@ -21,7 +21,7 @@ VariablesOf = Callable[[PyTree], Variables]
 """Where in a loop's state its variables are."""
 
 KEPT_BYTES = 2**30
-"""Memory that the variables of steps taken once may keep; steps beyond it are taken again by whoever asks for them."""
+"""Memory that the variables and batches of steps taken once may keep; steps beyond it are taken again by whoever asks for them."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class Step:
     """One step of the loop, seen from the variables that the loop really had.
 
     Attributes:
-        index: which step it is, from 0; its batch is `setup.training_batch(index)`.
+        index: which step it is, from 0.
+        batch: the inputs and targets that it was given.
         key: what the loop was given.
         held_keys: typed scalar keys that the state held before it, in the order of its leaves.
         before, after: the variables around it, copies.
@@ -37,6 +38,7 @@ class Step:
     """
 
     index: int
+    batch: tuple[Any, Any]
     key: PRNGKeyArray
     held_keys: tuple[PRNGKeyArray, ...]
     before: Variables
@@ -83,8 +85,8 @@ def first_steps(setup: Setup, key: PRNGKeyArray, count: int) -> Iterator[Step]:
             continue
         state = recording.state if state is None else state
         state, step = _take(setup, key, index, trees.copy(state), setup.loop.variables)
-        if recording.kept_bytes + trees.nbytes(step.after) <= KEPT_BYTES:
-            recording.kept_bytes += trees.nbytes(step.after)
+        if recording.kept_bytes + trees.nbytes((step.after, step.batch)) <= KEPT_BYTES:
+            recording.kept_bytes += trees.nbytes((step.after, step.batch))
             recording.steps.append(step)
             recording.state = state
         yield step
@@ -103,8 +105,9 @@ def _take(setup: Setup, key: PRNGKeyArray, index: int, state: PyTree, variables_
     step_key = jax.random.fold_in(key, index)
     before = trees.copy(variables_of(state))
     held = tuple(trees.copy(leaf) for leaf in jax.tree.leaves(state) if _is_key(leaf))
-    state, metrics = setup.step(state, *setup.training_batch(index), step_key)
-    return state, Step(index, step_key, held, before, trees.copy(variables_of(state)), metrics)
+    batch = setup.training_batch(index)
+    state, metrics = setup.step(state, *batch, step_key)
+    return state, Step(index, batch, step_key, held, before, trees.copy(variables_of(state)), metrics)
 
 
 def _is_key(leaf: Any) -> bool:

@@ -14,7 +14,8 @@ def computes_in_half(setup: Setup) -> bool:
     """Whether the policy casts to half precision, or the outputs have such a dtype. Traces the model, compiles nothing."""
     if setup.task.precision.casts:
         return True
-    outputs, _ = jax.eval_shape(lambda: setup.forward(*setup.variables, setup.batch[0], train=True, key=setup.key))
+    variables, key = setup.variables, setup.key  # computed outside of the trace, as the set-up keeps them
+    outputs, _ = jax.eval_shape(lambda inputs: setup.forward(*variables, inputs, train=True, key=key), setup.batch[0])
     return any(
         trees.is_floating(leaf) and jnp.finfo(leaf.dtype).bits < SINGLE_BITS for leaf in jax.tree.leaves(outputs)
     )

@@ -35,9 +35,14 @@ def library_loop(task: Task, train: Source, shown: Int[np.ndarray, "batch"], for
     ready = task.replace(prepare=None, augment=None)  # a loop is given batches that are prepared already
     train_step = make_train_step(ready)
 
+    initial = jax.jit(lambda key, inputs: init_state(task, key, inputs))
+
     def init(key: PRNGKeyArray) -> TrainState:
-        inputs, _ = prepare_batch(task, *jax.tree.map(jnp.asarray, train.gather(shown)))
-        return init_state(task, key, inputs)
+        inputs, _ = prepare_batch(task, *jax.device_put(train.gather(shown)))
+        try:
+            return replace(initial(key, inputs), loss_scale=task.loss_scale)
+        except jax.errors.JAXTypeError:  # an init that looks at values cannot be compiled
+            return init_state(task, key, inputs)
 
     @partial(jax.jit, donate_argnums=0)
     def step(state: TrainState, inputs: Any, targets: Any, key: PRNGKeyArray) -> tuple[TrainState, Any]:

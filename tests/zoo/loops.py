@@ -144,6 +144,8 @@ def evaluating(task: Task, fault: str = "", *, named: str = "loss") -> Task:
     def rows(state: State, inputs: Any, targets: Any) -> dict[str, np.ndarray]:
         if fault == "stale parameters":
             state = first
+        if fault == "average":
+            state = {**state, "params": state["average"]}
         if fault == "random":
             draws[0] += 1
         key = jax.random.key(draws[0])

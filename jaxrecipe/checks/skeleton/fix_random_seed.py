@@ -48,7 +48,8 @@ def fix_random_seed(setup: Setup, *, key: PRNGKeyArray, steps: int = 3) -> Resul
 
     Source: Karpathy, A Recipe for Training Neural Networks (2019), "fix random seed".
     """
-    first, second = (_run(setup, key, steps) for _ in range(2))
+    again = make_setup(setup.task, seed=setup.seed)  # traces init anew, so that what it draws while it is traced shows
+    first, second = (_run(setup, one, key, steps) for one in (setup, again))
     differences = {part: _difference(first[part], second[part]) for part in PARTS}
     differing = [part for part, difference in differences.items() if difference]
     count = Measure(name="parts that differ", value=len(differing), high=0, unit="parts")
@@ -80,11 +81,10 @@ def _not_reproducible(part: str, differences: Mapping[str, str], count: Measure)
     return failure(code, text, measures=(count,), causes=(cause(code, here),))
 
 
-def _run(setup: Setup, key: PRNGKeyArray, steps: int) -> dict[str, Leaves]:
-    """A whole short run from nothing but the task and the seed; leaves are host arrays."""
-    again = make_setup(setup.task, seed=setup.seed)  # reads the data anew; the compiled step is shared below
-    batches = [again.training_batch(step) for step in range(steps)]
-    state = again.loop.init(key)
+def _run(setup: Setup, source: Setup, key: PRNGKeyArray, steps: int) -> dict[str, Leaves]:
+    """A whole short run; leaves are host arrays. Data and initial state come from `source`, the compiled step is shared."""
+    batches = [source.training_batch(step) for step in range(steps)]
+    state = source.loop.init(key)
     initial, metrics = _host(state), []
     for step, (inputs, targets) in enumerate(batches):
         state, measured = setup.step(trees.copy(state), inputs, targets, jax.random.fold_in(key, step))

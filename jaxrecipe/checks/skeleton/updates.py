@@ -1,5 +1,6 @@
 """Updates: every parameter that should learn gets a gradient and moves, by a sensible amount, and no other does."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -233,6 +234,9 @@ def _wrong_size(
     setup: Setup, key: PRNGKeyArray, free: Sequence[Parameter], largest: Measure, median: Measure
 ) -> list[Finding]:
     """Steps that are too small or too large, where nothing is broken."""
+    if not all(math.isfinite(one.moved) for one in free):
+        likely = causes("optimizer/learning-rate-too-high", "optimizer/diverged")
+        return [warning("optimizer/diverged", "Parameters are no longer finite after a few steps.", causes=likely)]
     if free and largest.verdict is not None:
         text = f"The parameters hardly move: at most {largest.value:.1e} of their size in a step; about 1e-3 is usual."
         likely = causes(*reasons_for_small_steps(setup, key, 1))
@@ -259,7 +263,7 @@ def _watch(setup: Setup, key: PRNGKeyArray, steps: int) -> list[Parameter]:
     total: dict[str, np.ndarray] = {path: np.zeros(first[path].shape) for path in paths}
     twins = dict.fromkeys(paths, False)
     for step in first_steps(setup, key, steps):
-        _, gradient = mean_gradient(setup, step.before, setup.training_batch(step.index), step.key)
+        _, gradient = mean_gradient(setup, step.before, step.batch, step.key)
         gradients, before, last = map(trees.named_leaves, (gradient, step.before[0], step.after[0]))
         for path in paths:
             grad = on_host(gradients[path])

@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 import pytest
 
-from jaxrecipe.checks.skeleton.fix_random_seed import fix_random_seed
 from jaxrecipe.checks.skeleton.input_independent_baseline import input_independent_baseline
 from jaxrecipe.checks.skeleton.overfit_one_batch import overfit_one_batch
 from jaxrecipe.checks.skeleton.overfit_one_batch.explain import UNKNOWN, Cause
@@ -16,9 +15,6 @@ from tests.zoo import broken
 F = Status.FAIL
 
 BROKEN = [
-    (fix_random_seed, broken.unseeded_init, F, "unseeded"),
-    (fix_random_seed, broken.unseeded_data, F, "same example for the same index"),
-    (fix_random_seed, lambda: broken.dropout_loop(reuse_key=True), F, "fold_in"),
     (input_independent_baseline, broken.labels_shuffled, F, "do not belong"),
     (input_independent_baseline, broken.blank_inputs, F, "blank or ignored"),
     (input_independent_baseline, broken.updates_thrown_away, F, "thrown away"),
@@ -46,8 +42,6 @@ def test_broken_set_up_is_found_and_named(
     assert hint in result.hint, result.hint
 
 
-def test_a_loop_that_folds_its_key_by_step_is_healthy(run: Callable[..., Result]) -> None:
-    assert run(fix_random_seed, broken.dropout_loop(reuse_key=False)).status is Status.PASS
 
 
 def test_a_run_that_stalls_just_short_of_the_lowest_loss_for_no_known_reason_is_only_odd(

@@ -81,10 +81,10 @@ def in_own_memory(leaf: Any) -> Any:
     A JAX array is also made free to be on any device, as a fresh one is, or the step would compile anew for it.
     """
     if isinstance(leaf, jax.Array) and _is_key(leaf):
-        data = jnp.array(np.asarray(jax.random.key_data(leaf)))
+        data = jax.device_put(np.array(jax.random.key_data(leaf)))
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
     if isinstance(leaf, jax.Array):
-        return jnp.array(np.asarray(leaf), leaf.dtype) if leaf.is_fully_addressable else leaf
+        return jax.device_put(np.array(leaf)) if leaf.is_fully_addressable else leaf
     return np.array(leaf) if isinstance(leaf, np.ndarray | np.generic) else leaf
 
 

@@ -115,10 +115,9 @@ def _times(factor: float, comparison: Comparison, gradients: list[Any]) -> Moves
 def _gradients_elsewhere(context: Context, *, first_batch: bool) -> list[Any]:
     """Gradients at the same parameters on the first batch for ever, or in evaluation mode."""
     setup = context.setup
+    first = setup.training_batch(0)
     return [
-        setup.gradients(
-            *step.before, *setup.training_batch(0 if first_batch else step.index), key=step.key, train=first_batch
-        )[1]
+        setup.gradients(*step.before, *(first if first_batch else step.batch), key=step.key, train=first_batch)[1]
         for step in context.comparison.trace.steps
     ]
 

@@ -78,12 +78,11 @@ def record(setup: Setup, key: PRNGKeyArray, steps: Iterable[Step]) -> Trace:
     gradients: list[list[PyTree]] = [[] for _ in rules]
     wanted, losses = [], []
     for step in taken:
-        batch = setup.training_batch(step.index)
-        found = [mean_gradient(setup, step.before, batch, rule(step)) for rule in rules]
+        found = [mean_gradient(setup, step.before, step.batch, rule(step)) for rule in rules]
         for into, (_, gradient) in zip(gradients, found, strict=True):
             into.append(gradient)
         losses.append(found[0][0])
-        wanted.append(setup.forward(*step.before, batch[0], train=True, key=rules[0](step))[1])
+        wanted.append(setup.forward(*step.before, step.batch[0], train=True, key=rules[0](step))[1])
     return Trace(taken, wanted, gradients, losses)
 
 
@@ -123,8 +122,7 @@ def _key_rule(setup: Setup, steps: list[Step]) -> KeyRule | None:
 
 def _fits(setup: Setup, step: Step, rule: KeyRule) -> bool:
     """Whether the loss under this key is the one that the step reported."""
-    batch = setup.training_batch(step.index)
-    loss, reported = setup.mean_loss(*step.before, *batch, train=True, key=rule(step)), step.reported_loss
+    loss, reported = setup.mean_loss(*step.before, *step.batch, train=True, key=rule(step)), step.reported_loss
     return reported is not None and abs(loss - reported) <= SAME_LOSS * max(abs(loss), abs(reported), SMALLEST_LOSS)
 
 

@@ -46,11 +46,10 @@ def shorter_step_helps(setup: Setup, run: Run) -> bool:
     step = run.first
     if step is None:
         return False
-    batch = setup.training_batch(step.index)
 
     def loss(factor: float) -> float:
         params = _along(step.before[0], step.after[0], np.float32(factor))
-        return setup.mean_loss(params, setup.model_state, *batch, train=True, key=step.key)
+        return setup.mean_loss(params, setup.model_state, *step.batch, train=True, key=step.key)
 
     return min(loss(factor) for factor in SHORTER) < loss(0.0)
 

@@ -104,8 +104,7 @@ def follow(setup: Setup, key: PRNGKeyArray, steps: int) -> Run:
     start = last = setup.variables
     own, moved, looks = [], [], [_look(setup, key, start, fixed)]
     for step in first_steps(setup, key, steps):
-        batch = setup.training_batch(step.index)
-        around = [setup.mean_loss(*one, *batch, train=True, key=step.key) for one in (step.before, step.after)]
+        around = [setup.mean_loss(*one, *step.batch, train=True, key=step.key) for one in (step.before, step.after)]
         own.append(around)
         moved.append(step.moved)
         first = step if first is None and step.moved > 0 else first

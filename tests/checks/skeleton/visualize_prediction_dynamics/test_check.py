@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxrecipe.checks.skeleton.visualize_prediction_dynamics import Run, visualize_prediction_dynamics
+from jaxrecipe.checks.skeleton.visualize_prediction_dynamics import visualize_prediction_dynamics
 from jaxrecipe.report.result import Curve, Result, Status
 from jaxrecipe.task import Task
 from tests.zoo.broken import learning_rate_huge, updates_thrown_away
@@ -37,27 +37,27 @@ CASES = {
     "small batches": (lambda: digits_task(batch_size=4), P, ""),
     "accumulation": (accumulating, P, ""),
     "a hand-written loop": (lambda: hand_loop(batch_norm_task()), P, ""),
-    "far too high": (learning_rate_huge, F, "far too high"),
-    "far too high, Adam": (with_(digits_task, optax.adam(1.0)), F, "far too high"),
-    "far too high, transformer": (with_(transformer_task, optax.adam(1.0)), F, "far too high"),
-    "too high": (with_(digits_task, optax.adam(0.1)), W, "far too high"),
-    "to and fro": (with_(digits_task, optax.sgd(1.0)), W, "takes back"),
-    "diverges": (with_(regression_task, optax.sgd(10.0)), F, "diverges"),
-    "far too low": (with_(digits_task, optax.adam(1e-5)), F, "far too low"),
-    "far too low, plain steps": (with_(three_parameters_task, optax.sgd(1e-4)), F, "far too low"),
-    "rather low": (with_(digits_task, optax.sgd(1e-3)), W, "far too low"),
-    "uphill": (with_(digits_task, optax.sgd(-0.1)), F, "uphill"),
-    "thrown away": (updates_thrown_away, F, "thrown away"),
-    "a batch of one": (lambda: digits_task(batch_size=1), W, "single example"),
+    "far too high": (learning_rate_huge, F, "optimizer/learning-rate-too-high"),
+    "far too high, Adam": (with_(digits_task, optax.adam(1.0)), F, "optimizer/learning-rate-too-high"),
+    "far too high, transformer": (with_(transformer_task, optax.adam(1.0)), F, "optimizer/learning-rate-too-high"),
+    "too high": (with_(digits_task, optax.adam(0.1)), W, "optimizer/learning-rate-too-high"),
+    "to and fro": (with_(digits_task, optax.sgd(1.0)), W, "optimizer/learning-rate-too-high"),
+    "diverges": (with_(regression_task, optax.sgd(10.0)), F, "optimizer/diverged"),
+    "far too low": (with_(digits_task, optax.adam(1e-5)), F, "optimizer/learning-rate-too-low"),
+    "far too low, plain steps": (with_(three_parameters_task, optax.sgd(1e-4)), F, "optimizer/learning-rate-too-low"),
+    "rather low": (with_(digits_task, optax.sgd(1e-3)), W, "optimizer/learning-rate-too-low"),
+    "uphill": (with_(digits_task, optax.sgd(-0.1)), F, "step/goes-uphill"),
+    "thrown away": (updates_thrown_away, F, "step/updates-thrown-away"),
+    "a batch of one": (lambda: digits_task(batch_size=1), W, "optimizer/batch-too-small"),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_status_and_the_named_cause(run: Callable[..., Result], case: str) -> None:
-    make, status, hint = CASES[case]
+def test_the_status_and_the_cause(run: Callable[..., Result], case: str) -> None:
+    make, status, code = CASES[case]
     result = run(visualize_prediction_dynamics, make())
     assert result.status is status, f"{result.headline} {result.measured}"
-    assert hint in result.hint
+    assert list(result.codes) == [code] * bool(code)
 
 
 @pytest.mark.slow
@@ -78,25 +78,6 @@ def test_the_curves_are_the_predictions(run: Callable[..., Result]) -> None:
     line = curves[2]
     assert line.x[0] == 0.0
     assert line.series["loss"][-1] > 1e3 * line.levels["start"], "a thousand times as far along a parabola"
-
-
-def made_up(changes: np.ndarray) -> Run:
-    """A run whose predictions change like this, one number an example."""
-    predictions = np.concatenate([np.zeros((1, *changes.shape[1:])), np.cumsum(changes, axis=0)])[..., None]
-    ones = np.ones(len(changes))
-    return Run(np.stack([ones, ones], axis=1), np.ones(len(changes) + 1), predictions, ones, {}, {}, {}, {}, 0)
-
-
-def test_jitter_of_made_up_ways() -> None:
-    straight = made_up(np.ones((20, 3)))
-    to_and_fro = made_up(np.where(np.arange(20) % 2 == 0, 1.0, -0.9)[:, None] * np.ones((20, 3)))
-    random = made_up(np.random.default_rng(0).normal(size=(400, 50)))
-    assert (straight.jitter, straight.turning) == pytest.approx((0.0, 1.0), abs=1e-12)
-    assert (to_and_fro.jitter, to_and_fro.turning) == pytest.approx((1 - 0.1 / 1.9, -1.0), abs=1e-12)
-    assert random.jitter == pytest.approx(1 - 1 / np.sqrt(400), abs=0.01), (
-        "a random walk gets as far as the root of its steps"
-    )
-    assert random.turning == pytest.approx(0.0, abs=0.03)
 
 
 def test_nothing_of_the_set_up_is_changed(run: Callable[..., Result]) -> None:

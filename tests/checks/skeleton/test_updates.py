@@ -1,0 +1,68 @@
+"""What a few steps say about every parameter."""
+
+from collections.abc import Callable
+
+import jax
+import optax
+import pytest
+
+from jaxrecipe.checks.skeleton.updates import updates
+from jaxrecipe.report.result import Result, Status, Table
+from jaxrecipe.task import Task
+from tests.zoo import modes
+from tests.zoo.broken import learning_rate_huge, learning_rate_tiny, with_init
+from tests.zoo.healthy import digits_task, regression_task, three_parameters_task
+
+F, W, P = Status.FAIL, Status.WARN, Status.PASS
+
+
+def zero_init() -> Task:
+    return with_init(digits_task(), lambda params: jax.tree.map(lambda leaf: 0 * leaf, params))
+
+
+CASES: list[tuple[Callable[[], Task], Status, str]] = [
+    (digits_task, P, ""),
+    (modes.declared_and_frozen, P, ""),
+    (modes.frozen_layer, F, "optimizer/unintended-freeze"),
+    (modes.detached_layer, F, "model/no-gradient"),
+    (zero_init, F, "model/zero-initialization"),
+    (modes.constant_init, F, "model/identical-units"),
+    (modes.dead_units, W, "model/dead-units"),
+    (modes.clipped_to_nothing, W, "optimizer/clipping-too-tight"),
+    (
+        lambda: digits_task(optimizer=optax.adam(optax.linear_schedule(0.0, 2e-3, 10**6))),
+        W,
+        "optimizer/warm-up-too-long",
+    ),
+    (lambda: digits_task(optimizer=optax.adam(1e-8)), W, "optimizer/learning-rate-too-low"),
+    (lambda: regression_task().replace(optimizer=optax.sgd(1e6)), W, "optimizer/diverged"),
+    (learning_rate_huge, W, "optimizer/learning-rate-too-high"),
+    (modes.declared_but_moving, F, "optimizer/declared-frozen-moves"),
+    (lambda: modes.hand_loop(digits_task(), apply_updates=False), F, "step/updates-thrown-away"),
+    (modes.blank_model, F, "model/no-gradient"),
+]
+
+
+@pytest.mark.parametrize(("make", "status", "code"), CASES, ids=range(len(CASES)))
+def test_the_status_and_the_cause(
+    run: Callable[..., Result], make: Callable[[], Task], status: Status, code: str
+) -> None:
+    result = run(updates, make())
+    assert result.status is status, f"{result.headline} {result.measured}"
+    assert list(result.codes[:1]) == [code] * bool(code), result.headline
+
+
+def test_thresholds_move_the_verdict(run: Callable[..., Result]) -> None:
+    assert run(updates, learning_rate_tiny(), small=1e-9).status is P
+    assert run(updates, learning_rate_tiny(), small=1e-2).status is W
+    assert run(updates, digits_task(), large_warn=1e-9).status is W
+    assert run(updates, modes.dead_units(), dead_share=0.99).status is P
+    assert run(updates, modes.dead_units(), dead_fail=0.1).status is F
+
+
+def test_the_numbers_are_those_of_plain_gradient_descent(run: Callable[..., Result]) -> None:
+    """One step on three parameters: the change is the learning rate times the gradient."""
+    result = run(updates, three_parameters_task().replace(optimizer=optax.sgd(0.05)), steps=1)
+    rows = [row for table in result.evidence if isinstance(table, Table) for row in table.rows]
+    for _, gradient, _, change, *_ in rows:
+        assert float(change) == pytest.approx(0.05 * float(gradient), rel=1e-4)
