@@ -54,7 +54,8 @@ class Step:
     def moved(self) -> float:
         """Norm of what the step added to the parameters; exactly 0 where no bit of them changed."""
         pairs = zip(jax.tree.leaves(self.before[0]), jax.tree.leaves(self.after[0]), strict=True)
-        added = [on_host(after) - on_host(before) for before, after in pairs if trees.is_floating(before)]
+        with np.errstate(invalid="ignore", over="ignore"):  # a run that blows up moves by NaN
+            added = [on_host(after) - on_host(before) for before, after in pairs if trees.is_floating(before)]
         return float(np.linalg.norm([np.linalg.norm(leaf) for leaf in added])) if added else 0.0
 
 

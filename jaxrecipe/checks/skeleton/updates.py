@@ -269,7 +269,8 @@ def _watch(setup: Setup, key: PRNGKeyArray, steps: int) -> list[Parameter]:
             grad = on_host(gradients[path])
             largest[path] = max(largest[path], _norm(grad))
             total[path] += np.abs(grad)
-            moved[path] += _norm(on_host(last[path]) - on_host(before[path])) / steps
+            with np.errstate(invalid="ignore"):  # a run that blows up is a finding
+                moved[path] += _norm(on_host(last[path]) - on_host(before[path])) / steps
             if step.index == 0:
                 twins[path] = _are_twins(on_host(before[path]), grad)
     return [

@@ -29,7 +29,7 @@ def near(value: float, wanted: float, slack: float) -> bool:
     return bool(abs(value - wanted) <= slack)
 
 
-def _batches(values: Values, size: int) -> list[Values]:
+def _batches(values: Values, size: int) -> list[np.ndarray]:
     return [values[start : start + size] for start in range(0, len(values), size)]
 
 
@@ -38,7 +38,7 @@ def _missing(values: Values, size: int) -> int:
     return -len(values) % size
 
 
-def _whole(values: Values, size: int) -> Values:
+def _whole(values: Values, size: int) -> np.ndarray:
     """The examples of the full batches."""
     return values[: len(values) - len(values) % size]
 
@@ -52,7 +52,7 @@ def _dropped(values: Values, size: int) -> float:
     return float(kept.mean()) if len(kept) else math.nan
 
 
-def _padded_with(filler: Callable[[Values, int], Values], values: Values, size: int) -> float:
+def _padded_with(filler: Callable[[Values, int], np.ndarray], values: Values, size: int) -> float:
     """The mean when the last batch is filled up with examples that count."""
     missing = _missing(values, size)
     return float((values.sum() + np.resize(filler(values, size), missing).sum()) / (len(values) + missing))

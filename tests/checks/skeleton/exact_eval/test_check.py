@@ -45,7 +45,7 @@ CASES: list[tuple[Callable[[], Task], Status, str]] = [
     (lambda: evaluating(digits_task(), "float16"), F, "half-precision-sum"),
     (lambda: evaluating(digits_task(), "bfloat16"), F, "half-precision-sum"),
     (lambda: evaluating(digits_task(), "stale parameters"), F, "stale-parameters"),
-    (lambda: evaluating(batch_norm_task(), "training-mode"), F, "training-mode"),
+    (lambda: evaluating(batch_norm_task(), "training mode"), F, "training-mode"),
     (lambda: evaluating(dropout_task(), "random"), F, "random"),
     (lambda: evaluating(digits_task(augment=rolled), "augments"), F, "augmented"),
 ]
