@@ -13,6 +13,7 @@ import jax
 
 from jaxrecipe.checks.table import RECIPE, Check, as_check
 from jaxrecipe.compiles import counting_compiles
+from jaxrecipe.probes.kinds import kinds_note
 from jaxrecipe.report.report import Report
 from jaxrecipe.report.result import Result, Scalar, Status, Table, skipped
 from jaxrecipe.setup import Setup, TimeLimitError, make_setup
@@ -68,6 +69,7 @@ def check(
     with counting_compiles() as compiles:
         unusual = validate(task)
         setup = make_setup(task, seed=seed)
+        note = kinds_note(setup)
         for one in chosen:
             tell(one.name, None)
             result = run_one(setup, one, thresholds=overrides.get(one.name), time_limit=time_limit)
@@ -80,7 +82,7 @@ def check(
         seconds=time.perf_counter() - started,
         programs=compiles.programs,
         versions=versions(),
-        notes=tuple(f"Task warning: {problem}" for problem in unusual),
+        notes=(*(f"Task warning: {problem}" for problem in unusual), *filter(None, [note])),
     )
 
 

@@ -133,13 +133,6 @@ class Setup:
         inputs, targets = source.gather(np.asarray(indices))
         return prepare_batch(self.task, *jax.device_put((inputs, targets)))
 
-    def sample(self, split: Split, size: int) -> tuple[Any, Any]:
-        """At most `size` prepared examples of a split, drawn without replacement by the seed."""
-        source = self.train if split == "train" else self.test
-        total = 0 if source is None else source.size
-        chosen = np.random.default_rng([self.seed, 77]).permutation(total)[:size]
-        return self.prepared(split, np.sort(chosen))
-
     @cached_property
     def batch(self) -> tuple[Any, Any]:
         """The first training batch, prepared, not augmented: `(inputs, targets)` on the device."""

@@ -10,6 +10,7 @@ import jax
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from jaxrecipe.inputs import InputKinds
 from jaxrecipe.precision.loss_scale import LossScale, no_loss_scale
 from jaxrecipe.precision.policy import Policy, parse_policy
 from jaxrecipe.targets import Metric, TargetTree, Unspecified, default_metrics
@@ -85,6 +86,8 @@ class Task:
         train, test: `(inputs, targets)` of arrays with a leading batch axis (any pytree), or anything with `len` and
             `[]` whose items are `(inputs, targets)` of one example.
         target: what is predicted (`jr.Classes(10)`, ...); a mapping for a model with several heads.
+        inputs: what the inputs are, "image", "sequence", "tokens" or "table"; a mapping from path to kind where there are several.
+            Guessed by shape and dtype where it is not given; the guess stands in the report.
         batch_size: examples a training step.
         prepare: deterministic, traceable by JAX, for training and evaluation alike: decode, scale, one-hot.
         augment: random, training only, after `prepare`; keeps the structure of the batch.
@@ -105,6 +108,7 @@ class Task:
     train: Any
     test: Any = None
     target: TargetTree = field(default_factory=Unspecified)
+    inputs: InputKinds | None = None
     batch_size: int = 32
     prepare: Prepare | None = None
     augment: Augment | None = None

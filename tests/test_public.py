@@ -71,7 +71,7 @@ def test_every_public_name_is_there_and_documented(module: str) -> None:
 
 def test_a_private_import_would_be_found() -> None:
     assert private(imported("from jaxrecipe.setup import Limit")) == ["jaxrecipe.setup.Limit"]
-    assert private(imported("import jaxrecipe.probes.copies")) == ["jaxrecipe.probes.copies."]
+    assert private(imported("import jaxrecipe.probes.pairs")) == ["jaxrecipe.probes.pairs."]
     assert not private(imported("from jaxrecipe.data import Source"))
 
 

@@ -1,4 +1,4 @@
-"""Pairs of examples as evidence: a table with their places and targets, and their pictures side by side."""
+"""Pairs of examples as evidence: a table with their places and targets, and their images side by side."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,27 +6,30 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxrecipe.data.sources import Source
-from jaxrecipe.probes.copies import is_picture
+from jaxrecipe.inputs import InputKind
+from jaxrecipe.probes.kinds import drawable, input_kinds
+from jaxrecipe.probes.reading import splits
 from jaxrecipe.report.result import Evidence, Images, Table
+from jaxrecipe.setup import Setup, Split
 
 Pair = tuple[int, int]
 
 
 def shown_pairs(
+    setup: Setup,
     title: str,
-    left: Source,
-    right: Source,
+    sides: tuple[Split, Split],
     pairs: Sequence[Pair],
     more: Mapping[str, Sequence[float]] | None = None,
     *,
     names: tuple[str, str] = ("example", "and"),
 ) -> list[Evidence]:
-    """A table of pairs (an index into each source), with their targets, and the first pictures among the inputs in pairs."""
+    """A table of pairs (an index into the split on each side), with their targets, and the first images among the inputs in pairs."""
     if not pairs:
         return []
     ours, theirs = (
-        source.gather(np.array(column)) for source, column in zip((left, right), zip(*pairs, strict=True), strict=True)
+        splits(setup)[split].gather(np.array(column))
+        for split, column in zip(sides, zip(*pairs, strict=True), strict=True)
     )
     columns = (names[0], "target", names[1], "its target", *(more or {}))
     rows = [
@@ -39,7 +42,10 @@ def shown_pairs(
         )
         for i, (a, b) in enumerate(pairs)
     ]
-    return [Table(title=title, columns=columns, rows=rows), *_pictures(title, ours, theirs, pairs, names)]
+    return [
+        Table(title=title, columns=columns, rows=rows),
+        *_images(title, ours, theirs, pairs, names, list(input_kinds(setup).stored.values())),
+    ]
 
 
 def described(targets: Any, index: int) -> str:
@@ -48,22 +54,20 @@ def described(targets: Any, index: int) -> str:
     return "; ".join(np.array2string(np.ravel(leaf)[:4], precision=3).strip("[]") for leaf in leaves)
 
 
-def _pictures(title: str, ours: Any, theirs: Any, pairs: Sequence[Pair], names: tuple[str, str]) -> list[Evidence]:
-    both = zip(jax.tree.leaves(ours[0]), jax.tree.leaves(theirs[0]), strict=True)
-    for a, b in ((np.asarray(x), np.asarray(y)) for x, y in both):
-        if is_picture(a) and a.shape[-1] != 2:
-            shown = np.stack([a, b], axis=1).reshape(-1, *a.shape[1:])
-            captions = [
-                f"{names[side]} {pair[side]}: {described((ours, theirs)[side][1], i)}"
-                for i, pair in enumerate(pairs)
-                for side in (0, 1)
-            ]
-            low, high = span(shown)
-            return [
-                Images(
-                    title=f"{title}, in pairs", images=shown.astype(np.float32), captions=captions, low=low, high=high
-                )
-            ]
+def _images(
+    title: str, ours: Any, theirs: Any, pairs: Sequence[Pair], names: tuple[str, str], kinds: Sequence[InputKind]
+) -> list[Evidence]:
+    both = zip(jax.tree.leaves(ours[0]), jax.tree.leaves(theirs[0]), kinds, strict=True)
+    for a, b in ((np.asarray(x), np.asarray(y)) for x, y, kind in both if drawable(np.asarray(x), kind)):
+        shown = np.stack([a, b], axis=1).reshape(-1, *a.shape[1:])
+        captions = [
+            f"{names[side]} {pair[side]}: {described((ours, theirs)[side][1], i)}"
+            for i, pair in enumerate(pairs)
+            for side in (0, 1)
+        ]
+        low, high = span(shown)
+        shown = shown.astype(np.float32)
+        return [Images(title=f"{title}, in pairs", images=shown, captions=captions, low=low, high=high)]
     return []
 
 

@@ -1,8 +1,7 @@
-"""How the checks of the data read them: a bounded number of examples, chunk by chunk, on the host, with what each head must learn."""
+"""How the checks read the data: a bounded number of examples, chunk by chunk, on the host."""
 
-from collections.abc import Callable, Iterator, Mapping
-from functools import lru_cache
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,8 +11,6 @@ from jaxrecipe import trees
 from jaxrecipe.data.device import source_bytes
 from jaxrecipe.data.sources import Source
 from jaxrecipe.setup import Setup, Split
-from jaxrecipe.targets import Target
-from jaxrecipe.task import Prepare
 
 CHUNK = 1024
 """Examples that are looked at in one go: 3 MB of small images, which stay in the cache."""
@@ -25,35 +22,35 @@ MOST_READ = 2**14
 """Examples that a check reads at most of data that have to be read one by one."""
 
 
-class Head(NamedTuple):
-    """One declared target and the labels of some examples, as the loss gets them."""
-
-    path: str
-    target: Target
-    labels: np.ndarray
-
-
 def splits(setup: Setup) -> dict[Split, Source]:
-    """The splits that there are."""
+    """The splits that there are, by name."""
     found: dict[Split, Source] = {"train": setup.train}
     if setup.test is not None:
         found["test"] = setup.test
     return found
 
 
-def rows_of(source: Source, seed: int, *, labels_only: bool = False) -> Int[np.ndarray, "rows"]:
-    """The examples to look at, in order: all of them, or a random sample where they are too many.
+def random_rows(setup: Setup, split: Split, most: int) -> Int[np.ndarray, "rows"]:
+    """At most so many examples of a split, in rising order, drawn without replacement by the seed; all where there are no more.
 
-    Random and not evenly spaced, since labels are often stored in a cycle. `labels_only` reads more, where labels lie alone.
+    Random and not evenly spaced, since labels are often stored in a cycle.
     """
-    size = source_bytes(source)
-    limit = MOST_READ if source.arrays is None else MOST_IN_MEMORY
-    if source.arrays is not None and labels_only:
+    size = splits(setup)[split].size
+    if size <= most:
+        return np.arange(size)
+    return np.sort(np.random.default_rng([setup.seed, 78]).permutation(size)[:most])
+
+
+def readable_rows(setup: Setup, split: Split, *, targets_only: bool = False) -> Int[np.ndarray, "rows"]:
+    """The examples that a check reads, in order: all of them, or a random sample where they are too many.
+
+    `targets_only` reads more, where targets lie in arrays of their own.
+    """
+    source = splits(setup)[split]
+    size, limit = source_bytes(source), MOST_READ if source.arrays is None else MOST_IN_MEMORY
+    if source.arrays is not None and targets_only:
         size, limit = sum(leaf.nbytes for leaf in jax.tree.leaves(source.arrays[1])), 8 * MOST_IN_MEMORY
-    limit = min(limit, max(1, MOST_BYTES * source.size // max(1, size)))
-    if source.size <= limit:
-        return np.arange(source.size)
-    return np.sort(np.random.default_rng([seed, 311]).permutation(source.size)[:limit])
+    return random_rows(setup, split, min(limit, max(1, MOST_BYTES * source.size // max(1, size))))
 
 
 def chunks(
@@ -69,56 +66,6 @@ def chunks(
             yield part, jax.tree.map(lambda leaf, part=part: leaf[part[0] : part[-1] + 1], arrays)
         else:
             yield part, jax.tree.map(lambda leaf, part=part: leaf[part], arrays)
-
-
-def target_chunks(
-    setup: Setup, split: Split, rows: Int[np.ndarray, "rows"] | None = None, size: int = 4 * CHUNK
-) -> Iterator[tuple[np.ndarray, list[Head]]]:
-    """Some rows at a time and the labels of every declared head after `task.prepare`."""
-    source = splits(setup)[split]
-    rows = rows_of(source, setup.seed, labels_only=True) if rows is None else rows
-    size = min(size, setup.train.size)  # one shape for both splits
-    prepared = _prepared_targets(setup.task.prepare)
-    for part, (inputs, targets) in chunks(source, rows, size):
-        filled = np.resize(np.arange(len(part)), size)  # the last chunk too has the shape that is compiled
-        if len(part) < size and setup.task.prepare is not None:
-            inputs, targets = jax.tree.map(lambda leaf, filled=filled: leaf[filled], (inputs, targets))
-        labels = jax.tree.map(lambda leaf, part=part: np.asarray(leaf)[: len(part)], prepared(inputs, targets))
-        yield part, heads(setup.task.target, labels)
-
-
-def all_heads(setup: Setup, split: Split, rows: Int[np.ndarray, "rows"] | None = None) -> list[Head]:
-    """The labels of every declared head for many rows at once; for labels that are not as large as images."""
-    parts = [found for _, found in target_chunks(setup, split, rows)]
-    return [
-        Head(first.path, first.target, np.concatenate([p[i].labels for p in parts])) for i, first in enumerate(parts[0])
-    ]
-
-
-def heads(target: Any, labels: Any, path: str = "") -> list[Head]:
-    """Every declared target beside its labels; those whose labels are not one array are left out."""
-    if isinstance(target, Mapping):
-        inner = [
-            heads(one, labels[name], f"{path}/{name}".lstrip("/"))
-            for name, one in target.items()
-            if isinstance(labels, Mapping) and name in labels
-        ]
-        return [head for found in inner for head in found]
-    if not trees.is_array(labels):
-        return []
-    narrow = trees.is_floating(labels) and labels.dtype.itemsize < 4  # bfloat16, which numpy does not know
-    return [Head(path, target, np.asarray(labels).astype(np.float32) if narrow else np.asarray(labels))]
-
-
-@lru_cache(maxsize=4)
-def _prepared_targets(prepare: Prepare | None) -> Callable[[Any, Any], Any]:
-    """`(inputs, targets)` as stored to the targets that the loss gets; the compiler drops what only the inputs need.
-
-    Kept, so that several checks compile it once.
-    """
-    if prepare is None:
-        return lambda _, targets: targets
-    return jax.jit(lambda inputs, targets: prepare(inputs, targets)[1])
 
 
 def copes(setup: Setup, split: Split, rows: Int[np.ndarray, "rows"]) -> bool:

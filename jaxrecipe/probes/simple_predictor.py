@@ -12,16 +12,19 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxrecipe.probes.copies import is_integer, is_picture, pooled
+from jaxrecipe.inputs import InputKind, are_names
+from jaxrecipe.probes.sketches import pooled
 
 CELLS = 16
-"""Larger pictures enter as means of 16×16 cells."""
+"""Larger images enter as means of 16×16 cells."""
 WIDEST = 1024
 """Numbers an example at most before the main directions are taken."""
 DIRECTIONS = 96
 CENTRES = 256
 LEVELS = 64
 """Integers with at most this many values are taken as categories."""
+LONGEST_ROW_OF_CATEGORIES = 8
+"""Integers a row from which on those of many values are counted like words."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,14 +51,14 @@ class Fit:
     predict: Callable[[np.ndarray], np.ndarray]
 
 
-def features_of(inputs: Mapping[str, np.ndarray]) -> Features:
-    """Decide from training inputs how inputs become numbers: pictures pooled, categories one-hot, the rest
-    standardised.
+def features_of(inputs: Mapping[str, np.ndarray], kinds: Mapping[str, InputKind]) -> Features:
+    """Decide from training inputs of these kinds how inputs become numbers: images pooled, categories one-hot, the
+    rest standardized.
 
     Constant columns are left out; values beyond eight standard deviations are cut, so that one broken number does not
     rule.
     """
-    encoders = {path: _encoder(leaf) for path, leaf in inputs.items()}
+    encoders = {path: _encoder(leaf, kinds[path]) for path, leaf in inputs.items()}
 
     def raw(some: Mapping[str, np.ndarray]) -> np.ndarray:
         return np.concatenate([encoders[path](some[path]) for path in encoders], axis=1)
@@ -72,19 +75,20 @@ def features_of(inputs: Mapping[str, np.ndarray]) -> Features:
     return Features(lambda some: standard(some) @ axes)
 
 
-def _encoder(leaf: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+def _encoder(leaf: np.ndarray, kind: InputKind) -> Callable[[np.ndarray], np.ndarray]:
     """How one leaf becomes columns."""
     size = int(np.prod(leaf.shape[1:]))
-    if is_integer(leaf) and not is_picture(leaf) and leaf.dtype != np.uint8:
+    if are_names(kind, leaf.dtype):
         levels = np.unique(leaf)
         if len(levels) <= LEVELS and size * len(levels) <= WIDEST:
             return lambda some: (some.reshape(len(some), -1, 1) == levels).astype(np.float64).reshape(len(some), -1)
-        if size >= 8:
+        if kind == "tokens" or size >= LONGEST_ROW_OF_CATEGORIES:
             return _bag(size)
-    narrow = _narrowed(size if not is_picture(leaf) else int(np.prod(pooled(leaf[:1], CELLS).shape[1:])))
+    image = kind == "image"
+    narrow = _narrowed(int(np.prod(pooled(leaf[:1], CELLS).shape[1:])) if image else size)
 
     def numbers(some: np.ndarray) -> np.ndarray:
-        values = pooled(some, CELLS) if is_picture(leaf) else some
+        values = pooled(some, CELLS) if image else some
         flat = np.nan_to_num(values.reshape(len(some), -1).astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
         return narrow(flat)
 

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, PRNGKeyArray
 
-from jaxrecipe.probes.reading import Head, splits, target_chunks
+from jaxrecipe.probes.heads import head_chunks
+from jaxrecipe.probes.reading import splits
 from jaxrecipe.probes.unsorted_findings import Finding, concluded
 from jaxrecipe.report.result import Evidence, Histogram, Result, Status, Table, unsorted_result
 from jaxrecipe.setup import Setup, Split
-from jaxrecipe.targets import Binary, Classes, MultiLabel
+from jaxrecipe.targets import Binary, Classes, Head, MultiLabel
 
 _result = partial(unsorted_result, name="class_balance", stage="data")
 RARE = 0.1
@@ -119,7 +120,7 @@ IMBALANCED = "Naming the commonest class is nearly right, so accuracy says littl
 def _count(setup: Setup, split: Split) -> dict[str, tuple[Any, Counted]]:
     """The counts of every head with classes, over all the examples that are read."""
     counts: dict[str, tuple[Any, Counted]] = {}
-    for _, found in target_chunks(setup, split):
+    for _, found in head_chunks(setup, split):
         for head in found:
             size = {Classes: getattr(head.target, "n", 0), Binary: 2, MultiLabel: getattr(head.target, "n", 0)}.get(
                 type(head.target)
@@ -134,7 +135,7 @@ def _count(setup: Setup, split: Split) -> dict[str, tuple[Any, Counted]]:
 
 def _add(counted: Counted, head: Head) -> None:
     """Count the labels of some examples; what is out of range is left to another check."""
-    labels, size = head.labels.reshape(len(head.labels), -1), len(counted.times)
+    labels, size = head.targets.reshape(len(head.targets), -1), len(counted.times)
     counted.examples += len(labels)
     if isinstance(head.target, MultiLabel):
         counted.labels += len(labels)

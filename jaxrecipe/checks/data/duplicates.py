@@ -10,22 +10,13 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from jaxrecipe.data.sources import Source
-from jaxrecipe.probes.copies import (
-    Groups,
-    Near,
-    Rows,
-    chance_of_equal_rows,
-    groups_of,
-    looked_for,
-    near_copies,
-    on_one_scale,
-    rows_of,
-)
+from jaxrecipe.probes.fingerprints import Fingerprints, Groups, chance_of_equal_rows, fingerprints, groups_of
+from jaxrecipe.probes.neighbors import Near, looked_for, near_copies, on_one_scale
 from jaxrecipe.probes.pairs import shown_pairs
 from jaxrecipe.probes.reading import splits
 from jaxrecipe.probes.unsorted_findings import Finding, concluded
 from jaxrecipe.report.result import Result, Status, unsorted_result
-from jaxrecipe.setup import Setup
+from jaxrecipe.setup import Setup, Split
 
 _result = partial(unsorted_result, name="duplicates", stage="data")
 
@@ -67,7 +58,7 @@ def duplicates(
     """
     del key
     limits = {"conflicting": conflicting, "disagreeing": disagreeing, "repeated": repeated, "errors": standard_errors}
-    found = [_of_split(split, source, limits) for split, source in splits(setup).items()]
+    found = [_of_split(setup, split, source, limits) for split, source in splits(setup).items()]
     return concluded(
         _result,
         [finding for one in found for finding in one.findings],
@@ -98,9 +89,9 @@ class _Found(NamedTuple):
     evidence: list[Any]
 
 
-def _of_split(split: str, source: Source, limits: dict[str, float]) -> _Found:
+def _of_split(setup: Setup, split: Split, source: Source, limits: dict[str, float]) -> _Found:
     """Exact copies, their labels, and near copies within one split."""
-    rows, size = rows_of(source), source.size
+    rows, size = fingerprints(setup, split), source.size
     groups = groups_of(rows.inputs)
     copies, natural, agreement = (
         int(groups.repeated.sum()),
@@ -135,7 +126,7 @@ def _of_split(split: str, source: Source, limits: dict[str, float]) -> _Found:
             + (f", {agreement.chance:.3g}" if agreement.groups else ""),
             "share with a near copy": f"up to {limits['repeated']:g}",
         },
-        [*_exact_evidence(split, source, rows, groups), *_near_evidence(split, source, near, searched, unique)],
+        [*_exact_evidence(setup, split, rows, groups), *_near_evidence(setup, split, near, searched, unique)],
     )
 
 
@@ -175,7 +166,7 @@ class _Agreement(NamedTuple):
         return bool(self.rate > self.chance + standard_errors * error)
 
 
-def _agreement(source: Source, rows: Rows, groups: Groups) -> _Agreement:
+def _agreement(source: Source, rows: Fingerprints, groups: Groups) -> _Agreement:
     """Compare the targets of examples with equal inputs: one pair from each group (its first and last), all rows for the count.
 
     The chance rate is that of two random examples among those that have copies. Targets that are real numbers always differ a little, so
@@ -202,7 +193,7 @@ def _agreement(source: Source, rows: Rows, groups: Groups) -> _Agreement:
     return _Agreement(mixed, float(differ.mean()), float(1.0 - np.square(shares).sum()), len(starts))
 
 
-def _labels(source: Source, rows: Rows, where: np.ndarray) -> np.ndarray:
+def _labels(source: Source, rows: Fingerprints, where: np.ndarray) -> np.ndarray:
     """One number for each of some targets, alike where the targets are: a rounded value, or the rank of its hash."""
     parts = [source.gather(where[start : start + 4096])[1] for start in range(0, len(where), 4096)]
     leaves = [
@@ -216,7 +207,7 @@ def _labels(source: Source, rows: Rows, where: np.ndarray) -> np.ndarray:
     return level.reshape(-1).astype(np.float64)
 
 
-def _natural(source: Source, rows: Rows, groups: Groups) -> bool:
+def _natural(source: Source, rows: Fingerprints, groups: Groups) -> bool:
     """Whether equal rows come about without a mistake: integers that are no pictures, few different rows, or likely by chance."""
     copies = int(groups.repeated.sum())
     if rows.integers or len(groups.sizes) < 0.5 * source.size:
@@ -226,7 +217,7 @@ def _natural(source: Source, rows: Rows, groups: Groups) -> bool:
     return bool(source.size * min(1.0, source.size * chance) > 0.1 * copies > 0)
 
 
-def _near(rows: Rows, unique: np.ndarray) -> tuple[Near | None, np.ndarray]:
+def _near(rows: Fingerprints, unique: np.ndarray) -> tuple[Near | None, np.ndarray]:
     """Near copies among different rows, and which of them were looked for."""
     (sketches,) = on_one_scale(rows)
     own = looked_for(len(unique), len(unique))
@@ -234,16 +225,16 @@ def _near(rows: Rows, unique: np.ndarray) -> tuple[Near | None, np.ndarray]:
     return near_copies(references[own], references, own=own), own
 
 
-def _exact_evidence(split: str, source: Source, rows: Rows, groups: Groups) -> Sequence[Any]:
+def _exact_evidence(setup: Setup, split: Split, rows: Fingerprints, groups: Groups) -> Sequence[Any]:
     """Pairs of equal examples, those with different targets first."""
     where = np.flatnonzero(groups.repeated)
     order = where[np.argsort(groups.group[where], kind="stable")]
     pairs = [(int(a), int(b)) for a, b in pairwise(order) if groups.group[a] == groups.group[b]]
     pairs.sort(key=lambda pair: bool(rows.targets[pair[0]] == rows.targets[pair[1]]))
-    return shown_pairs(f"Equal {split} examples", source, source, pairs[:MOST_PAIRS])
+    return shown_pairs(setup, f"Equal {split} examples", (split, split), pairs[:MOST_PAIRS])
 
 
-def _near_evidence(split: str, source: Source, near: Near | None, own: np.ndarray, unique: np.ndarray) -> Sequence[Any]:
+def _near_evidence(setup: Setup, split: Split, near: Near | None, own: np.ndarray, unique: np.ndarray) -> Sequence[Any]:
     """The nearest pairs, whether they are found to be copies or not."""
     if near is None:
         return []
@@ -253,4 +244,6 @@ def _near_evidence(split: str, source: Source, near: Near | None, own: np.ndarra
     ]
     pairs = {(min(a, b), max(a, b)): ratio for a, b, ratio in ranked}
     title = f"Nearest different {split} examples"
-    return shown_pairs(title, source, source, list(pairs)[:MOST_PAIRS], {"relative distance": list(pairs.values())})
+    return shown_pairs(
+        setup, title, (split, split), list(pairs)[:MOST_PAIRS], {"relative distance": list(pairs.values())}
+    )

@@ -8,11 +8,12 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from jaxrecipe import trees
-from jaxrecipe.probes.reading import Head, all_heads, copes, rows_of, splits
+from jaxrecipe.probes.heads import all_heads
+from jaxrecipe.probes.reading import copes, readable_rows, splits
 from jaxrecipe.probes.unsorted_findings import Finding, concluded
 from jaxrecipe.report.result import Histogram, Result, Status, Table, unsorted_result
 from jaxrecipe.setup import Setup
-from jaxrecipe.targets import Binary, Classes, MultiLabel, Tokens, Unspecified, Values
+from jaxrecipe.targets import Binary, Classes, Head, MultiLabel, Tokens, Unspecified, Values
 
 _result = partial(unsorted_result, name="labels", stage="data")
 FEW_COLUMNS = 16
@@ -59,17 +60,17 @@ def labels(
     del key
     limits = {"least": least, "empty": empty_warn, "padding": padding_warn, "tail": tail_warn}
     findings, rows, charts, measured = [], [], [], {}
-    for split, source in splits(setup).items():
-        read = rows_of(source, setup.seed, labels_only=True)
+    for split in splits(setup):
+        read = readable_rows(setup, split, targets_only=True)
         for head in all_heads(setup, split, read):
             where = f"{split}, {head.path}: " if head.path else f"{split}: "
-            finite = _finite_rows(head.labels)
+            finite = _finite_rows(head.targets)
             if not finite.all():
                 bad = read[~finite]
                 if not copes(setup, split, bad):
                     text = f"{where}{len(bad)} of {len(read)} targets are not finite, first in example {bad[0]}."
                     findings.append(Finding(Status.FAIL, text, NOT_FINITE))
-                head = head._replace(labels=head.labels[finite])
+                head = head._replace(targets=head.targets[finite])
             findings += [one._replace(text=where + one.text) for one in _of_head(head, limits)]
             rows.append((split, head.path or "targets", *_row(head)))
             measured[f"{where}different labels"] = rows[-1][-1]
@@ -111,7 +112,7 @@ UNUSED = "The vocabulary is much larger than the text needs: were the tokens mad
 
 def _of_head(head: Head, limits: dict[str, Any]) -> Iterator[Finding]:
     """What is wrong with the finite labels of one head."""
-    labels, target = head.labels, head.target
+    labels, target = head.targets, head.target
     if not labels.size:
         return
     if isinstance(target, Unspecified | Values) and labels.size == len(labels) and _divided(labels):
@@ -230,7 +231,7 @@ def _trailing(tokens: np.ndarray) -> tuple[int, float]:
 
 def _outside(head: Head) -> np.ndarray:
     """Which labels the declared target does not allow."""
-    labels = head.labels
+    labels = head.targets
     match head.target:
         case Classes(n=n):
             allowed = (labels >= 0) & (labels < n)
@@ -262,7 +263,7 @@ def _finite_rows(labels: np.ndarray) -> np.ndarray:
 
 def _row(head: Head) -> tuple[Any, ...]:
     """One line of the table: what is declared, the form, the range and how many different values there are."""
-    labels = head.labels
+    labels = head.targets
     low, high = (float(labels.min()), float(labels.max())) if labels.size else (float("nan"), float("nan"))
     return (
         str(head.target),
@@ -276,10 +277,10 @@ def _row(head: Head) -> tuple[Any, ...]:
 def _drawn(where: str, head: Head) -> list[Histogram]:
     """Distribution of real numbers, and of the lengths of padded rows; classes are drawn with their balance."""
     match head.target:
-        case Values() if head.labels.size:
-            values, x_label = head.labels.ravel()[:MOST_SORTED].astype(np.float64), "value"
+        case Values() if head.targets.size:
+            values, x_label = head.targets.ravel()[:MOST_SORTED].astype(np.float64), "value"
         case Tokens(pad=pad) if pad is not None:
-            values, x_label = (head.labels != pad).sum(axis=1), "tokens a row without padding"
+            values, x_label = (head.targets != pad).sum(axis=1), "tokens a row without padding"
         case _:
             return []
     counts, edges = np.histogram(values, bins=40)

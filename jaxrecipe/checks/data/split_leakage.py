@@ -7,17 +7,8 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from jaxrecipe.data.sources import Source
-from jaxrecipe.probes.copies import (
-    FEWEST,
-    Near,
-    Rows,
-    chance_of_equal_rows,
-    groups_of,
-    looked_for,
-    near_copies,
-    on_one_scale,
-    rows_of,
-)
+from jaxrecipe.probes.fingerprints import Fingerprints, chance_of_equal_rows, fingerprints, groups_of
+from jaxrecipe.probes.neighbors import FEWEST, Near, looked_for, near_copies, on_one_scale
 from jaxrecipe.probes.pairs import shown_pairs
 from jaxrecipe.probes.unsorted_findings import Finding, concluded
 from jaxrecipe.report.result import Evidence, Result, Status, unsorted_result
@@ -61,7 +52,7 @@ def split_leakage(
     del key
     if setup.test is None:
         return _result(status=Status.SKIP, finding="There are no test data; give Task(test=...) to compare the splits.")
-    train, test = rows_of(setup.train), rows_of(setup.test)
+    train, test = fingerprints(setup, "train"), fingerprints(setup, "test")
     if train.sketch.shape[1:] != test.sketch.shape[1:]:
         return _result(
             status=Status.SKIP, finding="The inputs of the splits differ in shape, so they have no example in common."
@@ -114,7 +105,7 @@ def split_leakage(
     }
     natural = ", which is natural for rows of so few different values" if integers and inside.any() else ""
     passed = f"{inside.sum()} of {len(inside)} test examples are in the training data{natural}; {close.sum()} of {len(close)} others are near copies."
-    evidence = _evidence(setup.train, setup.test, train, test, inside, near, searched)
+    evidence = _evidence(setup, train, test, inside, near, searched)
     return concluded(_result, findings, passed, measured=measured, expected=expected, evidence=evidence)
 
 
@@ -148,7 +139,7 @@ def _judged(
     return [Finding(Status.FAIL if sure else Status.WARN, text, hint)]
 
 
-def _near(train: Rows, test: Rows, inside: np.ndarray) -> tuple[Near | None, np.ndarray, float]:
+def _near(train: Fingerprints, test: Fingerprints, inside: np.ndarray) -> tuple[Near | None, np.ndarray, float]:
     """Near copies of the test examples that are not in the training data, and the rate of near copies within the training data."""
     unique = np.sort(np.unique(train.inputs, return_index=True)[1])
     ours, theirs = on_one_scale(train, test)
@@ -187,13 +178,15 @@ def _continuous(source: Source) -> bool:
 
 
 def _evidence(
-    ours: Source, theirs: Source, train: Rows, test: Rows, inside: np.ndarray, near: Near | None, searched: np.ndarray
+    setup: Setup, train: Fingerprints, test: Fingerprints, inside: np.ndarray, near: Near | None, searched: np.ndarray
 ) -> list[Evidence]:
     """Test examples beside their copies in the training data, exact ones and the nearest others."""
     first = np.flatnonzero(inside)[:SHOWN]
     order = np.argsort(train.inputs, kind="stable")
     exact = [(int(i), int(order[np.searchsorted(train.inputs, test.inputs[i], sorter=order)])) for i in first]
-    found = shown_pairs("Test examples that are in the training data", theirs, ours, exact, names=("test", "train"))
+    found = shown_pairs(
+        setup, "Test examples that are in the training data", ("test", "train"), exact, names=("test", "train")
+    )
     if near is None:
         return found
     unique = np.sort(np.unique(train.inputs, return_index=True)[1])
@@ -203,6 +196,11 @@ def _evidence(
     return [
         *found,
         *shown_pairs(
-            "Test examples nearest to a training example", theirs, ours, pairs, ratios, names=("test", "train")
+            setup,
+            "Test examples nearest to a training example",
+            ("test", "train"),
+            pairs,
+            ratios,
+            names=("test", "train"),
         ),
     ]

@@ -11,6 +11,7 @@ from jaxrecipe import trees
 from jaxrecipe.diagnosis.causes.table import causes
 from jaxrecipe.diagnosis.finding import Finding, failure, warning
 from jaxrecipe.diagnosis.measure import Measure, Severity
+from jaxrecipe.probes.reading import random_rows
 from jaxrecipe.report.result import Result, Status, Table, skipped
 from jaxrecipe.setup import Setup, Split
 from jaxrecipe.targets import Head, heads
@@ -143,8 +144,9 @@ def _accuracy(right: np.ndarray, counted: np.ndarray) -> Estimate:
 
 def _sample(setup: Setup, split: Split, examples: int, head: Head) -> tuple[np.ndarray, np.ndarray]:
     """Inputs as rows of numbers, and labels, of at most so many examples."""
-    one = trees.nbytes(setup.sample(split, 1))
-    inputs, targets = setup.sample(split, int(max(16, min(examples, BYTES // max(one, 1)))))
+    one = trees.nbytes(setup.prepared(split, np.zeros(1, np.int64)))
+    most = int(max(16, min(examples, BYTES // max(one, 1))))
+    inputs, targets = setup.prepared(split, random_rows(setup, split, most))
     return _rows(inputs), _labels(head, targets)
 
 

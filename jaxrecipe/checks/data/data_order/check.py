@@ -15,7 +15,7 @@ from jaxrecipe.checks.data.data_order.rereading import rereading_findings
 from jaxrecipe.diagnosis.finding import Finding, warning
 from jaxrecipe.diagnosis.measure import Measure, Severity
 from jaxrecipe.probes.multiple_tests import chance_of_each
-from jaxrecipe.probes.reading import chunks, rows_of
+from jaxrecipe.probes.reading import chunks, readable_rows
 from jaxrecipe.report.evidence import Curve, Evidence, Matrix
 from jaxrecipe.report.result import Result
 from jaxrecipe.setup import Setup
@@ -121,7 +121,7 @@ def _lookup_findings(setup: Setup, first: Epoch, second: Epoch, like: tuple[Any,
 
 def _stored_order(setup: Setup, limits: _Limits) -> Result:
     """Where no loader can be read: the order in which the examples are stored."""
-    rows = rows_of(setup.train, setup.seed, labels_only=True)
+    rows = readable_rows(setup, "train", targets_only=True)
     stored = read_epoch((pair for _, pair in chunks(setup.train, rows)), setup.task.target)
     sizes = [setup.batch_size] * (len(rows) // setup.batch_size)
     whole = {

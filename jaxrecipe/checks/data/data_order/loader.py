@@ -8,9 +8,10 @@ import jax
 import numpy as np
 from jaxtyping import Float64, UInt64
 
-from jaxrecipe.probes.copies import hashes
-from jaxrecipe.probes.reading import Head, by_path, finite, heads
-from jaxrecipe.targets import Binary, Classes, MultiLabel, TargetTree, Unspecified, Values
+from jaxrecipe.probes.fingerprints import hashes
+from jaxrecipe.probes.heads import heads_with_arrays
+from jaxrecipe.probes.reading import by_path, finite
+from jaxrecipe.targets import Binary, Classes, Head, MultiLabel, TargetTree, Unspecified, Values
 
 MOST_COLUMNS = 16
 """Columns of a target that are followed along the order; more are a reconstruction."""
@@ -69,7 +70,7 @@ def read_epoch(
     for batch in batches:
         inputs, targets = jax.tree.map(np.asarray, tuple(batch))
         sizes.append(len(jax.tree.leaves(inputs)[0]))
-        for name, observed in _label_columns(heads(target, targets)):
+        for name, observed in _label_columns(heads_with_arrays(target, targets)):
             labels.setdefault(name, []).append(observed)
         if like is not None:
             for side, tree, stored in zip(sides, (inputs, targets), like, strict=True):
@@ -118,7 +119,7 @@ def hashes_in_form(tree: Any, form: Form) -> UInt64[np.ndarray, "n"] | None:
 def _label_columns(found: list[Head]) -> Iterator[tuple[str, Observed]]:
     """The labels of each head as a few numbers an example; tokens and long values are left out."""
     for head in found:
-        flat = head.labels.reshape(len(head.labels), -1)
+        flat = head.targets.reshape(len(head.targets), -1)
         one = flat.shape[1] == 1
         match head.target:
             case Classes() | Unspecified() if one and flat.dtype.kind in "iub":

@@ -11,7 +11,8 @@ from jaxrecipe.checks.data.finite_inputs.layout import SOME_CONSTANT, layout, lo
 from jaxrecipe.checks.data.finite_inputs.ranges import Scan, scans
 from jaxrecipe.checks.data.finite_inputs.suspicious_numbers import TRIED, codes, narrowed, scales
 from jaxrecipe.data.sources import Source
-from jaxrecipe.probes.reading import copes, prepared_inputs, rows_of, splits
+from jaxrecipe.probes.kinds import input_kinds
+from jaxrecipe.probes.reading import copes, prepared_inputs, readable_rows, splits
 from jaxrecipe.probes.unsorted_findings import Finding, concluded
 from jaxrecipe.report.result import Curve, Evidence, Result, Status, Table, unsorted_result
 from jaxrecipe.setup import Setup, Split
@@ -51,7 +52,7 @@ def finite_inputs(
     findings: list[Finding] = []
     rows, charts, measured = [], [], {}
     for split, source in splits(setup).items():
-        found = scans(source, rows_of(source, setup.seed))
+        found = scans(source, readable_rows(setup, split), input_kinds(setup).stored)
         tried = _tried(source, found)
         entering = prepared_inputs(setup, split, tried)
         findings += _not_finite(setup, split, found, tried, entering)

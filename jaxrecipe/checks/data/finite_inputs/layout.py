@@ -44,7 +44,7 @@ def lost(scan: Scan, constant_warn: float) -> str:
 
 def _as_picture(scan: Scan) -> np.ndarray | None:
     """Which pixels are constant, `[height, width, channels]`, for pictures and for rows that seem to be pictures laid flat."""
-    if scan.picture:
+    if scan.kind == "image":
         return scan.constant.reshape(*scan.shape[:2], -1)
     for channels in (1, 3):
         side = isqrt(scan.low.size // channels)

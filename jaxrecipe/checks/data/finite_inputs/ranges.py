@@ -1,5 +1,6 @@
 """The inputs of a split read once: what range each feature has, how large each example is, and which are not finite."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -7,6 +8,7 @@ from jaxtyping import Bool, Float64, Int
 
 from jaxrecipe import trees
 from jaxrecipe.data.sources import Source
+from jaxrecipe.inputs import InputKind
 from jaxrecipe.probes.reading import chunks, real
 
 
@@ -16,6 +18,7 @@ class Scan:
 
     Attributes:
         path: the input.
+        kind: what it is.
         dtype: as stored.
         shape: of one example.
         rows: the examples that were read.
@@ -25,6 +28,7 @@ class Scan:
     """
 
     path: str
+    kind: InputKind
     dtype: np.dtype
     shape: tuple[int, ...]
     rows: Int[np.ndarray, "rows"]
@@ -48,14 +52,8 @@ class Scan:
         """Whether these are whole numbers or yes and no."""
         return self.dtype.kind in "iub"
 
-    @property
-    def picture(self) -> bool:
-        """Whether an example looks like a picture: height and width of four or more, then up to four channels or none."""
-        fits = len(self.shape) == 2 or (len(self.shape) == 3 and self.shape[-1] <= 4)
-        return fits and min(self.shape[:2]) >= 4
 
-
-def scans(source: Source, rows: Int[np.ndarray, "rows"]) -> dict[str, Scan]:
+def scans(source: Source, rows: Int[np.ndarray, "rows"], kinds: Mapping[str, InputKind]) -> dict[str, Scan]:
     """Every input of a split by path, over the given examples."""
     found: dict[str, Scan] = {}
     sizes: dict[str, list[np.ndarray]] = {}
@@ -65,7 +63,7 @@ def scans(source: Source, rows: Int[np.ndarray, "rows"]) -> dict[str, Scan]:
             flat = numbers.reshape(len(part), -1)
             if not flat.shape[1]:
                 continue
-            scan = Scan(path or "inputs", np.dtype(leaf.dtype), numbers.shape[1:], rows)
+            scan = Scan(path or "inputs", kinds[path or "inputs"], np.dtype(leaf.dtype), numbers.shape[1:], rows)
             scan = found.setdefault(scan.path, scan)
             sizes.setdefault(scan.path, []).append(_take(scan, part, flat))
     for path, parts in sizes.items():

@@ -144,7 +144,7 @@ def narrowed(scan: Scan) -> Iterator[Finding]:
     wide = scan.integer and scan.dtype.itemsize == 8 and not jax.config.jax_enable_x64  # type: ignore[attr-defined]
     if wide and (low < -(2**31) or high > 2**31 - 1):
         yield Finding(Status.FAIL, f"integers from {low:.0f} to {high:.0f} do not fit into 32 bits.", NARROWED)
-    if scan.dtype == np.int8 and scan.picture and low < 0:
+    if scan.dtype == np.int8 and scan.kind == "image" and low < 0:
         yield Finding(Status.WARN, f"pictures are stored as int8, from {low:g} to {high:g}.", SIGNED)
     if scan.integer or len(scan.shape) > 1:
         return

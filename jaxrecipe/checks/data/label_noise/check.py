@@ -7,7 +7,8 @@ from jaxrecipe.checks.data.label_noise.judged import FEWEST, LEAST_SKILL, Limits
 from jaxrecipe.checks.data.label_noise.noisy_labels import judge_labels
 from jaxrecipe.checks.data.label_noise.noisy_values import judge_values
 from jaxrecipe.probes.multiple_tests import errors_of_each
-from jaxrecipe.probes.samples import Head, Sample, heads, sample
+from jaxrecipe.probes.questions import Question, questions
+from jaxrecipe.probes.samples import Sample, sample
 from jaxrecipe.report.result import Result, Status, skipped
 from jaxrecipe.setup import Setup
 from jaxrecipe.targets import Tokens
@@ -96,16 +97,16 @@ def label_noise(
     )
 
 
-def _judged_heads(setup: Setup, train: Sample, test: Sample | None) -> list[tuple[Head, Head | None]]:
+def _judged_heads(setup: Setup, train: Sample, test: Sample | None) -> list[tuple[Question, Question | None]]:
     """The heads that can be judged, each with the same of the test split."""
-    ours = heads(setup, train)
-    theirs: list[Head | None] = [None] * len(ours)
-    if test is not None and len(found := heads(setup, test)) == len(ours):
+    ours = questions(setup, train)
+    theirs: list[Question | None] = [None] * len(ours)
+    if test is not None and len(found := questions(setup, test)) == len(ours):
         theirs = [head if len(head.values) >= FEWEST else None for head in found]
     return [(a, b) for a, b in zip(ours, theirs, strict=True) if _can_be_judged(a)]
 
 
-def _can_be_judged(head: Head) -> bool:
+def _can_be_judged(head: Question) -> bool:
     """Whether there are examples enough, of labels that differ."""
     most_labels = len(head.values) / EXAMPLES_A_LABEL if head.classes else np.inf
     enough = len(head.values) >= FEWEST and 1 < len(np.unique(head.values)) <= most_labels

@@ -6,9 +6,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxrecipe.checks.data.label_noise.confident_labels import Confident
-from jaxrecipe.probes.copies import is_picture
+from jaxrecipe.probes.kinds import drawable
 from jaxrecipe.probes.pairs import span
-from jaxrecipe.probes.samples import Head, Sample
+from jaxrecipe.probes.questions import Question
+from jaxrecipe.probes.samples import Sample
 from jaxrecipe.report.evidence import Evidence, Histogram, Images, Matrix, Table
 
 SHOWN = 16
@@ -18,7 +19,7 @@ MOST_LABELS = 50
 
 
 def suspects(
-    train: Head,
+    train: Question,
     drawn: Sample,
     levels: Int[np.ndarray, "k"],
     learned: Confident,
@@ -41,8 +42,8 @@ def suspects(
     ]
     columns = ("example", "given", "likely", "probability of given", "of likely")
     yield Table(title="Training labels that are most likely wrong", columns=columns, rows=rows)
-    for leaf in train.inputs.values():
-        if is_picture(leaf) and leaf.shape[-1] != 2:
+    for path, leaf in train.inputs.items():
+        if drawable(leaf, train.kinds[path]):
             images = leaf[shown].astype(np.float32)
             low, high = span(images)
             captions = [f"{example}: given {label}, likely {other}" for example, label, other, *_ in rows]
@@ -78,7 +79,7 @@ def residual_histogram(residuals: Float[np.ndarray, "n"]) -> Evidence:
 
 
 def farthest_targets(
-    train: Head, drawn: Sample, order: np.ndarray, predicted: np.ndarray, residuals: np.ndarray
+    train: Question, drawn: Sample, order: np.ndarray, predicted: np.ndarray, residuals: np.ndarray
 ) -> Evidence:
     """The targets that are farthest from their predictions."""
     rows = [

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from jaxrecipe.diagnosis.finding import Finding
 from jaxrecipe.diagnosis.measure import Measure
-from jaxrecipe.probes.samples import Head
+from jaxrecipe.probes.questions import Question
 from jaxrecipe.report.evidence import Evidence
 
 FEWEST = 50
@@ -39,11 +39,11 @@ class Judged(NamedTuple):
     evidence: list[Evidence]
 
 
-def sentence(head: Head, text: str) -> str:
+def sentence(head: Question, text: str) -> str:
     """A finding in a sentence, after the head that it belongs to."""
     return f"{head.name}: {text}" if head.name else text
 
 
-def titled(head: Head, name: str) -> str:
+def titled(head: Question, name: str) -> str:
     """The name of a number, with the head that it belongs to."""
     return f"{head.name}: {name}" if head.name else name

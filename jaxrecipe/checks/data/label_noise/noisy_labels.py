@@ -23,7 +23,8 @@ from jaxrecipe.checks.data.label_noise.judged import (
 from jaxrecipe.diagnosis.causes.table import causes
 from jaxrecipe.diagnosis.finding import Finding, failure, warning
 from jaxrecipe.diagnosis.measure import Measure, Severity
-from jaxrecipe.probes.samples import Head, Sample
+from jaxrecipe.probes.questions import Question
+from jaxrecipe.probes.samples import Sample
 from jaxrecipe.probes.simple_predictor import features_of, fit, held_out_skill, one_hot, probabilities, skill
 
 SUREST = 3
@@ -47,11 +48,11 @@ class Errors:
     skill: float
 
 
-def judge_labels(train: Head, test: Head | None, drawn: Sample, limits: Limits) -> Judged:
+def judge_labels(train: Question, test: Question | None, drawn: Sample, limits: Limits) -> Judged:
     """Confident learning, and the two signs by which noise differs from difficulty."""
     levels, given = np.unique(train.values, return_inverse=True)
     given = given.reshape(-1)
-    features = features_of(train.inputs)
+    features = features_of(train.inputs, train.kinds)
     fitted = fit(features.of(train.inputs), one_hot(train.values, levels), widths=WIDTHS)
     probability = probabilities(fitted.held_out, given)
     learned = confident_learning(given, probability)
@@ -73,7 +74,7 @@ def judge_labels(train: Head, test: Head | None, drawn: Sample, limits: Limits) 
     )
 
 
-def noise_measures(head: Head, errors: Errors, share: float, limits: Limits) -> dict[str, Measure]:
+def noise_measures(head: Question, errors: Errors, share: float, limits: Limits) -> dict[str, Measure]:
     """The numbers by what they are of: skill, errors everywhere, where it is surest and on the test labels, wrong
     labels.
     """
@@ -107,7 +108,7 @@ def _standard_error(wrong: np.ndarray) -> float:
     return float(np.sqrt(wrong.var() / len(wrong)))
 
 
-def noise_findings(head: Head, errors: Errors, measures: dict[str, Measure], limits: Limits) -> Iterator[Finding]:
+def noise_findings(head: Question, errors: Errors, measures: dict[str, Measure], limits: Limits) -> Iterator[Finding]:
     """Clean test labels that are predicted better, or errors that do not spare the easy examples; FAIL where both
     are.
     """
@@ -139,11 +140,13 @@ def noise_findings(head: Head, errors: Errors, measures: dict[str, Measure], lim
         yield warning("data/label-noise", text, measures=(measures["surest"], measures["wrong"]))
 
 
-def _shuffled_findings(train: Head, test: Head, given: np.ndarray, errors: Errors, limits: Limits) -> Iterator[Finding]:
+def _shuffled_findings(
+    train: Question, test: Question, given: np.ndarray, errors: Errors, limits: Limits
+) -> Iterator[Finding]:
     """Training labels that cannot be predicted at all, where test labels can be from other test examples."""
     if errors.skill >= LEAST_SKILL or not within_chance(errors.held_out, given, limits.standard_errors):
         return
-    within = held_out_skill(features_of(test.inputs).of(test.inputs), test.values, classes=True)
+    within = held_out_skill(features_of(test.inputs, test.kinds).of(test.inputs), test.values, classes=True)
     if within <= LEARNABLE:
         return
     measures = (

@@ -10,7 +10,8 @@ from jaxrecipe.checks.data.label_noise.judged import LEARNABLE, LEAST_SKILL, WID
 from jaxrecipe.diagnosis.causes.table import causes
 from jaxrecipe.diagnosis.finding import Finding, failure, warning
 from jaxrecipe.diagnosis.measure import Measure, Severity
-from jaxrecipe.probes.samples import Head, Sample
+from jaxrecipe.probes.questions import Question
+from jaxrecipe.probes.samples import Sample
 from jaxrecipe.probes.simple_predictor import Features, Fit, explained, features_of, fit, held_out_skill
 
 NO_SKILL = 0.05
@@ -25,9 +26,9 @@ FEWEST_OUTLIERS = 5
 """Fewer outlying targets than this are the check outliers' business."""
 
 
-def judge_values(train: Head, test: Head | None, drawn: Sample, limits: Limits) -> Judged:
+def judge_values(train: Question, test: Question | None, drawn: Sample, limits: Limits) -> Judged:
     """Residuals far outside the others, and test targets that are predicted better."""
-    features = features_of(train.inputs)
+    features = features_of(train.inputs, train.kinds)
     targets = cut(train.values, train.values)
     fitted = fit(features.of(train.inputs), targets, widths=WIDTHS)
     residuals = np.abs((train.values - fitted.held_out) / (train.values.std(axis=0) + 1e-30)).max(axis=1)
@@ -67,7 +68,13 @@ def judge_values(train: Head, test: Head | None, drawn: Sample, limits: Limits) 
 
 
 def _against_test(
-    train: Head, test: Head, targets: np.ndarray, features: Features, fitted: Fit, ability: float, limits: Limits
+    train: Question,
+    test: Question,
+    targets: np.ndarray,
+    features: Features,
+    fitted: Fit,
+    ability: float,
+    limits: Limits,
 ) -> Judged:
     """Training targets that are noisier than the test targets, or that cannot be predicted at all."""
     predicted, wanted = fitted.predict(features.of(test.inputs)), cut(test.values, train.values)
@@ -99,11 +106,11 @@ def _against_test(
     return Judged(findings, [explained_on_test, gap], [])
 
 
-def _shuffled_findings(train: Head, test: Head, ability: float) -> Iterator[Finding]:
+def _shuffled_findings(train: Question, test: Question, ability: float) -> Iterator[Finding]:
     """Training targets that cannot be predicted at all, where test targets can be from other test examples."""
     if ability >= NO_SKILL:
         return
-    within = held_out_skill(features_of(test.inputs).of(test.inputs), test.values, classes=False)
+    within = held_out_skill(features_of(test.inputs, test.kinds).of(test.inputs), test.values, classes=False)
     if within <= LEARNABLE:
         return
     measures = (
@@ -118,12 +125,12 @@ def _shuffled_findings(train: Head, test: Head, ability: float) -> Iterator[Find
     yield failure("data/labels-shuffled", text, measures=measures)
 
 
-def _far_when_bent(train: Head, far: Bool[np.ndarray, "n"]) -> bool:
+def _far_when_bent(train: Question, far: Bool[np.ndarray, "n"]) -> bool:
     """Whether most of these targets stay outlying after an inverse hyperbolic sine: noise does not grow with them."""
     median = np.median(train.values, axis=0)
     spread = np.median(np.abs(train.values - median), axis=0)
     bent = np.arcsinh((train.values - median) / np.where(spread > 0, spread, 1.0))
-    residuals = np.abs(bent - fit(features_of(train.inputs).of(train.inputs), bent).held_out).max(axis=1)
+    residuals = np.abs(bent - fit(features_of(train.inputs, train.kinds).of(train.inputs), bent).held_out).max(axis=1)
     return bool(np.median(residuals[far]) > FAR_WHEN_BENT * NORMAL * np.median(residuals))
 
 

@@ -18,7 +18,8 @@ from jaxrecipe.checks.data.leaked_label.suspects import Others, errors_without, 
 from jaxrecipe.diagnosis.causes.table import causes
 from jaxrecipe.diagnosis.finding import Finding, failure, warning
 from jaxrecipe.diagnosis.measure import Measure, Severity
-from jaxrecipe.probes.samples import Head, heads, sample
+from jaxrecipe.probes.questions import Question, questions
+from jaxrecipe.probes.samples import sample
 from jaxrecipe.report.evidence import Evidence
 from jaxrecipe.report.result import Result, skipped
 from jaxrecipe.setup import Setup
@@ -98,7 +99,7 @@ def leaked_label(
     del key
     limits = _Limits(wrong, unexplained, between, others, few)
     train = sample(setup, "train", most)
-    judged = [h for h in heads(setup, train) if len(h.values) >= FEWEST and not isinstance(h.target, Tokens)]
+    judged = [h for h in questions(setup, train) if len(h.values) >= FEWEST and not isinstance(h.target, Tokens)]
     has_tokens = any(isinstance(head.target, Tokens) for head in declared_heads(setup.task.target))
     if not judged and not has_tokens:
         return skipped(
@@ -118,7 +119,7 @@ def leaked_label(
     return Result(summary=summary, findings=tuple(findings), measures=tuple(measures), evidence=evidence)
 
 
-def _measured(head: Head) -> Iterator[tuple[str, SingleFeatures, np.ndarray]]:
+def _measured(head: Question) -> Iterator[tuple[str, SingleFeatures, np.ndarray]]:
     """Every number alone, against the labels or each column of the values; nothing for a reconstruction of the
     inputs.
     """
@@ -137,7 +138,7 @@ def _measured(head: Head) -> Iterator[tuple[str, SingleFeatures, np.ndarray]]:
             yield name, measure_single_features(rows, column, classes=False), column
 
 
-def _best_alone(where: str, head: Head, single: SingleFeatures, limits: _Limits) -> Measure:
+def _best_alone(where: str, head: Question, single: SingleFeatures, limits: _Limits) -> Measure:
     """The error of the number that tells most."""
     return Measure(
         name=f"{where}{'error' if head.classes else 'unexplained variance'} of the best number alone",
@@ -150,7 +151,7 @@ def _best_alone(where: str, head: Head, single: SingleFeatures, limits: _Limits)
 
 
 def _feature_findings(
-    where: str, head: Head, single: SingleFeatures, values: np.ndarray, limits: _Limits
+    where: str, head: Question, single: SingleFeatures, values: np.ndarray, limits: _Limits
 ) -> Iterator[Finding]:
     """A number that is nearly always right is a leak, a natural key, or the task is easy."""
     best = _best_alone(where, head, single, limits)
@@ -179,7 +180,7 @@ def _feature_findings(
         yield warning("data/single-feature-suffices", text, measures=measures, causes=behind)
 
 
-def _easy(head: Head, others: Others, best: float, limits: _Limits) -> bool:
+def _easy(head: Question, others: Others, best: float, limits: _Limits) -> bool:
     """Whether the task is as easy without the suspects."""
     if head.classes:
         return others.best < 2 * limits.others and others.together < limits.others
@@ -192,7 +193,7 @@ def _of_others(where: str, others: Others) -> Iterator[Measure]:
     yield Measure(name=f"{where}error of all other numbers together", value=others.together)
 
 
-def _is_copy(head: Head, single: SingleFeatures, values: np.ndarray, limits: _Limits) -> bool:
+def _is_copy(head: Question, single: SingleFeatures, values: np.ndarray, limits: _Limits) -> bool:
     """Whether the best number is the label under another name, and not something that the label follows from."""
     if not head.classes:
         return bool(single.errors[0] <= limits.unexplained)
@@ -201,7 +202,7 @@ def _is_copy(head: Head, single: SingleFeatures, values: np.ndarray, limits: _Li
 
 
 def _one_hot_findings(
-    where: str, head: Head, single: SingleFeatures, values: np.ndarray, limits: _Limits
+    where: str, head: Question, single: SingleFeatures, values: np.ndarray, limits: _Limits
 ) -> Iterator[Finding]:
     """Numbers that each tell one label from all others, for all the labels but one: one-hot columns, marks in
     images.

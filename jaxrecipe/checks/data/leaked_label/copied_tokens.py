@@ -6,7 +6,6 @@ import numpy as np
 
 from jaxrecipe.diagnosis.finding import Finding
 from jaxrecipe.diagnosis.measure import Measure, Severity
-from jaxrecipe.probes.copies import is_integer
 from jaxrecipe.probes.samples import Sample
 from jaxrecipe.setup import Setup
 from jaxrecipe.targets import Tokens, heads
@@ -27,7 +26,7 @@ def token_findings(setup: Setup, train: Sample) -> Iterator[Finding]:
         targets = np.asarray(head.targets)
         counted = np.ones(targets.shape, bool) if head.target.pad is None else targets != head.target.pad
         for path, leaf in train.inputs.items():
-            if leaf.shape == targets.shape and leaf.ndim == 2 and leaf.shape[1] >= SHORTEST and is_integer(leaf):
+            if leaf.shape == targets.shape and leaf.ndim == 2 and leaf.shape[1] >= SHORTEST and leaf.dtype.kind in "iu":
                 where = f"{head.path}: " if head.path else ""
                 yield from _copied(where, path, leaf, targets, counted, causal=setup.task.causal)
 

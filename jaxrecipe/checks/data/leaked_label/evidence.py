@@ -4,15 +4,14 @@ import numpy as np
 
 from jaxrecipe.checks.data.leaked_label.single_features import SingleFeatures, place_name
 from jaxrecipe.checks.data.leaked_label.suspects import one_an_example
-from jaxrecipe.probes.copies import is_picture
-from jaxrecipe.probes.samples import Head
+from jaxrecipe.probes.questions import Question
 from jaxrecipe.report.evidence import Evidence, Matrix, Table
 
 SHOWN = 12
 """Numbers that the table lists."""
 
 
-def feature_evidence(where: str, head: Head, single: SingleFeatures) -> list[Evidence]:
+def feature_evidence(where: str, head: Question, single: SingleFeatures) -> list[Evidence]:
     """A table of the numbers that tell most, and for images a map of how much each pixel varies with the label."""
     what = "wrong, alone" if head.classes else "unexplained, alone"
     ranked = zip(single.places, single.errors, single.between, single.levels, strict=True)
@@ -26,7 +25,7 @@ def feature_evidence(where: str, head: Head, single: SingleFeatures) -> list[Evi
     start = 0
     for path, leaf in head.inputs.items():
         size = int(np.prod(leaf.shape[1:]))
-        if is_picture(leaf) and one_an_example(head):
+        if head.kinds[path] == "image" and one_an_example(head):
             values = single.map[start : start + size].reshape(*leaf.shape[1:3], -1).max(axis=2)
             title = f"{where}how much each pixel of {path} varies with the label"
             found.append(Matrix(title=title, values=values, row_label="row", column_label="column"))

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Int
 
 from jaxrecipe.checks.data.leaked_label.single_features import SingleFeatures, flattened
-from jaxrecipe.probes.samples import Head
+from jaxrecipe.probes.questions import Question
 from jaxrecipe.probes.simple_predictor import explained, features_of, fit, one_hot
 
 
@@ -22,7 +22,9 @@ class Others(NamedTuple):
     together: float
 
 
-def errors_without(head: Head, single: SingleFeatures, values: np.ndarray, suspects: Int[np.ndarray, "k"]) -> Others:
+def errors_without(
+    head: Question, single: SingleFeatures, values: np.ndarray, suspects: Int[np.ndarray, "k"]
+) -> Others:
     """Errors (for labels balanced, for values the unexplained variance) without the suspects; 1 where nothing is
     left.
     """
@@ -31,7 +33,7 @@ def errors_without(head: Head, single: SingleFeatures, values: np.ndarray, suspe
     rest = np.delete(flattened(head.inputs)[: len(values)], suspects, axis=1)
     if not rest.shape[1] or not (rest != rest[:1]).any():
         return Others(best, 1.0)
-    features = features_of({"inputs": rest}).of({"inputs": rest})
+    features = features_of({"inputs": rest}, {"inputs": "table"}).of({"inputs": rest})
     if not head.classes:
         return Others(best, 1.0 - explained(values[:, None], fit(features, values[:, None]).held_out))
     labels = np.unique(values)
@@ -39,6 +41,6 @@ def errors_without(head: Head, single: SingleFeatures, values: np.ndarray, suspe
     return Others(best, float(np.mean([(named[values == label] != label).mean() for label in labels])))
 
 
-def one_an_example(head: Head) -> bool:
+def one_an_example(head: Question) -> bool:
     """Whether each example has one label, and not one at each of its positions."""
     return len(head.example) == len(np.unique(head.example))

@@ -11,11 +11,11 @@ import numpy as np
 from jaxtyping import Float, Float64, Int
 
 from jaxrecipe.data.sources import Source
-from jaxrecipe.probes.reading import Head, by_path, chunks, finite, heads
-from jaxrecipe.targets import Binary, Classes, TargetTree, Tokens, Values
+from jaxrecipe.inputs import InputKind
+from jaxrecipe.probes.heads import heads_with_arrays
+from jaxrecipe.probes.reading import by_path, chunks, finite
+from jaxrecipe.targets import Binary, Classes, Head, TargetTree, Tokens, Values
 
-LONG = 16
-"""Integers an example from which on they are text and no table."""
 FEW = 4
 """Values of a target up to which each is an attribute by itself."""
 MOSTLY = 0.75
@@ -38,46 +38,38 @@ class Scale:
     spread: Float64[np.ndarray, "columns"]
 
 
-def kind_of(leaf: np.ndarray) -> str:
-    """What an input looks like, by shape and dtype: "image", "text", "series" `[time, channels]` or "table"."""
-    shape = leaf.shape[1:]
-    channels_last = len(shape) == 3 and shape[-1] <= 4
-    if (channels_last and min(shape[:2]) >= 4) or (len(shape) == 2 and min(shape) >= 8 and leaf.dtype == np.uint8):
-        return "image"
-    if len(shape) == 2 and shape[0] == shape[1] >= 8:
-        return "image"
-    if len(shape) == 1 and leaf.dtype.kind in "iu" and leaf.dtype.itemsize > 1 and shape[0] >= LONG:
-        return "text"
-    return "series" if len(shape) == 2 and shape[0] >= 4 else "table"
+def attributes(
+    source: Source, target: TargetTree, rows: Int[np.ndarray, "n"], kinds: Mapping[str, InputKind]
+) -> dict[str, Float64[np.ndarray, "n"]]:
+    """Every attribute of the given examples as they are stored, by name ("inputs: brightness", "target: value").
 
-
-def attributes(source: Source, target: TargetTree, rows: Int[np.ndarray, "n"]) -> dict[str, Float64[np.ndarray, "n"]]:
-    """Every attribute of the given examples as they are stored, by name ("inputs: brightness", "target: value")."""
-    scales = _scales(source, rows)
+    `kinds` says what each input is, by path.
+    """
+    scales = _scales(source, rows, kinds)
     found: dict[str, list[np.ndarray]] = {}
     for _, (inputs, targets) in chunks(source, rows, PIECE):
         several = by_path(inputs)
         each = {
             f"{path}: {name}": v
             for path, leaf in several.items()
-            for name, v in _input_attributes(leaf, scales.get(path), _padding(target)).items()
+            for name, v in _input_attributes(leaf, kinds[path], scales.get(path), _padding(target)).items()
         }
-        for head in heads(target, targets):
+        for head in heads_with_arrays(target, targets):
             each |= {f"{head.path or 'target'}: {name}": values for name, values in _target_attributes(head).items()}
         for name, values in each.items():
             found.setdefault(name, []).append(values.astype(np.float64))
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
-def _input_attributes(leaf: np.ndarray, scale: Scale | None, pad: int) -> dict[str, np.ndarray]:
+def _input_attributes(leaf: np.ndarray, kind: InputKind, scale: Scale | None, pad: int) -> dict[str, np.ndarray]:
     """The attributes of one input of some examples."""
-    match kind_of(leaf):
+    match kind:
         case "image":
             return of_images(leaf)
-        case "text":
-            return of_text(leaf, pad)
-        case kind:
-            return of_numbers(leaf, scale, series=kind == "series")
+        case "tokens":
+            return of_text(leaf.reshape(len(leaf), -1), pad)
+        case _:
+            return of_numbers(leaf, scale, series=kind == "sequence")
 
 
 def of_images(images: np.ndarray) -> dict[str, Float[np.ndarray, "n"]]:
@@ -146,11 +138,11 @@ def of_numbers(values: np.ndarray, scale: Scale | None, *, series: bool) -> dict
     return found
 
 
-def _scales(source: Source, rows: Int[np.ndarray, "n"]) -> dict[str, Scale]:
+def _scales(source: Source, rows: Int[np.ndarray, "n"], kinds: Mapping[str, InputKind]) -> dict[str, Scale]:
     """Usual mean and spread of each column, from some of the examples."""
     some = rows[:: max(1, len(rows) // SAMPLED)]
     first = by_path(source.gather(some[:1])[0])
-    wanted = {path for path, leaf in first.items() if kind_of(leaf) in ("table", "series") and leaf.size}
+    wanted = {path for path, leaf in first.items() if kinds[path] in ("table", "sequence") and leaf.size}
     if not wanted:
         return {}
     leaves = by_path(source.gather(some)[0])
@@ -174,7 +166,7 @@ def _scale(leaf: np.ndarray) -> Scale:
 
 def _target_attributes(head: Head) -> dict[str, np.ndarray]:
     """The value of a regression, the size of what a mask shows, the length of a text to predict."""
-    labels = head.labels.reshape(len(head.labels), -1)
+    labels = head.targets.reshape(len(head.targets), -1)
     match head.target:
         case Values() if labels.shape[1] == 1:
             return {"value": labels[:, 0]}

@@ -9,8 +9,9 @@ from jaxtyping import Float64, Int
 from jaxrecipe.checks.data.outliers.attributes import attributes
 from jaxrecipe.checks.data.outliers.tails import Bounds, bounds
 from jaxrecipe.data.sources import Source
+from jaxrecipe.probes.kinds import input_kinds
 from jaxrecipe.probes.multiple_tests import chance_of_each
-from jaxrecipe.probes.reading import rows_of, splits
+from jaxrecipe.probes.reading import readable_rows, splits
 from jaxrecipe.setup import Setup, Split
 
 
@@ -53,9 +54,10 @@ class Column:
 def read_columns(setup: Setup, chance: float) -> list[Column]:
     """Every attribute of every split; `chance` is shared among all of them (Bonferroni)."""
     sources: Mapping[Split, Source] = splits(setup)
-    rows: dict[Split, np.ndarray] = {split: rows_of(source, setup.seed) for split, source in sources.items()}
+    rows: dict[Split, np.ndarray] = {split: readable_rows(setup, split) for split in sources}
+    kinds = input_kinds(setup).stored
     found: dict[Split, dict[str, np.ndarray]] = {
-        split: attributes(source, setup.task.target, rows[split]) for split, source in sources.items()
+        split: attributes(source, setup.task.target, rows[split], kinds) for split, source in sources.items()
     }
     each = chance_of_each(chance, sum(map(len, found.values())))
     return [

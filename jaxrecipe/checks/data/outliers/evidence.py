@@ -5,8 +5,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxrecipe.checks.data.outliers.attributes import kind_of
 from jaxrecipe.checks.data.outliers.columns import Column, extremes
+from jaxrecipe.probes.kinds import input_kinds
 from jaxrecipe.probes.reading import by_path, splits
 from jaxrecipe.report.evidence import Evidence, Histogram, Images, Table
 from jaxrecipe.setup import Setup, Split
@@ -25,10 +25,9 @@ def extreme_images(setup: Setup, columns: list[Column]) -> list[Evidence]:
     """The most extreme images, farthest out first."""
     drawn: list[Evidence] = []
     for split, source in splits(setup).items():
-        first = by_path(source.gather(np.zeros(1, np.int64))[0])
-        for path, leaf in first.items():
+        for path, kind in input_kinds(setup).stored.items():
             own = [column for column in columns if column.split == split and column.name.startswith(f"{path}: ")]
-            if kind_of(leaf) != "image" or not own:
+            if kind != "image" or not own:
                 continue
             chosen = extremes(own, IMAGES_EACH)[:SHOWN]
             rows = np.array([column.rows[place] for column, place in chosen])

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from jaxrecipe.probes.copies import is_picture, pooled
+from jaxrecipe.inputs import InputKind
+from jaxrecipe.probes.sketches import pooled
 
 CELLS = 8
 """Images are compared by the means of 8×8 cells."""
@@ -48,7 +49,7 @@ class _Moments(NamedTuple):
 
 
 def best_axis_order(
-    train: np.ndarray, test: np.ndarray, targets: tuple[np.ndarray, np.ndarray] | None
+    train: np.ndarray, test: np.ndarray, kind: InputKind, targets: tuple[np.ndarray, np.ndarray] | None
 ) -> AxisOrder | None:
     """Compare a leaf of both splits in every order of axes that is likely to be a mistake; None where there is no other
     one.
@@ -59,11 +60,12 @@ def best_axis_order(
     Args:
         train: the leaf of the training split, `[n, ...]`.
         test: that of the test split, `[m, ...]`, of at least four examples.
+        kind: what the leaf is.
         targets: numbers to predict, `[n, k]` and `[m, k]`: how columns go with them tells columns apart that are alike
             otherwise.
     """
     train, test = (np.nan_to_num(leaf.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0) for leaf in (train, test))
-    tried = [_image_order(train, test)] if is_picture(train) else []
+    tried = [_image_order(train, test)] if kind == "image" else []
     if 2 <= train.shape[-1] <= COLUMNS and train.ndim <= 3 and (train.ndim == 2 or train.shape[-1] <= FEW_COLUMNS):
         tried.append(_column_order(train, test, targets))
     return min(tried, key=lambda one: one.best / max(one.as_is, ROUNDING)) if tried else None

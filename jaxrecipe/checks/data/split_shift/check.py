@@ -7,7 +7,6 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from jaxrecipe.checks.data.split_shift.axis_order import best_axis_order
-from jaxrecipe.checks.data.split_shift.categories import has_scale
 from jaxrecipe.checks.data.split_shift.distinguishable import probability_of_telling_apart
 from jaxrecipe.checks.data.split_shift.evidence import images_of_both, label_matrices, scale_table
 from jaxrecipe.checks.data.split_shift.label_maps import Relation, relation
@@ -29,7 +28,8 @@ from jaxrecipe.checks.data.split_shift.shifted_tokens import shifted_token_findi
 from jaxrecipe.diagnosis.finding import Finding, failure, warning
 from jaxrecipe.diagnosis.measure import Measure, Severity
 from jaxrecipe.probes.multiple_tests import errors_of_each
-from jaxrecipe.probes.samples import Head, Sample, heads, sample
+from jaxrecipe.probes.questions import Question, questions
+from jaxrecipe.probes.samples import Sample, sample
 from jaxrecipe.report.result import Result, skipped
 from jaxrecipe.setup import Setup
 
@@ -45,7 +45,7 @@ SURE, SLACK = 3.0, 0.1
 EXPLAINED = ("data/split-scaled-differently", "data/split-axes-swapped")
 """Findings by which the splits can be told apart anyhow."""
 
-Pairs = Sequence[tuple[Head, Head]]
+Pairs = Sequence[tuple[Question, Question]]
 Targets = tuple[np.ndarray, np.ndarray] | None
 
 
@@ -99,8 +99,8 @@ def split_shift(
     if min(setup.train.size, setup.test.size) < FEWEST:
         return skipped(f"One of the splits has fewer than {FEWEST} examples, too few to compare distributions.")
     train, test = sample(setup, "train", most), sample(setup, "test", most)
-    pairs = list(zip(heads(setup, train), heads(setup, test), strict=False))
-    scales = {path: compare_scales(x, test.inputs[path]) for path, x in train.inputs.items() if has_scale(x)}
+    pairs = list(zip(questions(setup, train), questions(setup, test), strict=False))
+    scales = {path: compare_scales(x, test.inputs[path]) for path, x in train.with_scale().items()}
     related = [relation(*pair) for pair in pairs if min(len(head.values) for head in pair) >= FEWEST]
     each = errors_of_each(standard_errors, 2 * len(scales) + len(related))
     limits = ScaleLimits(scale_ratio, mean_shift, each)
@@ -162,17 +162,17 @@ def _scale_findings(
 def _skill_gained(setup: Setup, train: Sample, repaired: Sample, related: list[Relation]) -> float | None:
     """Skill on test examples that the repaired sample gains, at best; None where no head has any skill."""
     before = {one.name: one for one in related if one.skill > LEAST_SKILL}
-    pairs = zip(heads(setup, train), heads(setup, repaired), strict=False)
+    pairs = zip(questions(setup, train), questions(setup, repaired), strict=False)
     gains = [relation(*pair).test_skill - before[pair[0].name].test_skill for pair in pairs if pair[0].name in before]
     return max(gains, default=None)
 
 
 def _axis_findings(train: Sample, test: Sample, targets: Targets, limit: float) -> Iterator[Finding]:
     """Another order of axes, channels or columns in which the test split looks like the training split."""
-    for path, leaf in train.inputs.items():
-        if not has_scale(leaf) or leaf.ndim < 2:
+    for path, leaf in train.with_scale().items():
+        if leaf.ndim < 2:
             continue
-        found = best_axis_order(leaf, test.inputs[path], targets)
+        found = best_axis_order(leaf, test.inputs[path], train.kinds[path], targets)
         if found is None or found.as_is < limit or found.best > found.as_is / BETTER:
             continue
         text = (

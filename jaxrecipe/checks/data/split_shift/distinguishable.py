@@ -17,7 +17,7 @@ def probability_of_telling_apart(train: Sample, test: Sample) -> tuple[float, fl
 
     both = {path: np.concatenate([leaf, test.inputs[path].astype(leaf.dtype)]) for path, leaf in train.inputs.items()}
     split = np.repeat([0.0, 1.0], [len(train.indices), len(test.indices)])
-    features = features_of(both).of(both)
+    features = features_of(both, train.kinds).of(both)
     if not features.shape[1]:
         return 0.5, 1.0
     ranks = rankdata(np.round(fit(features, split[:, None]).held_out[:, 0], DECIMALS))

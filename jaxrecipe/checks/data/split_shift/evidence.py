@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxrecipe.checks.data.split_shift.label_maps import Relation
 from jaxrecipe.checks.data.split_shift.scale import Scale
-from jaxrecipe.probes.copies import is_picture
+from jaxrecipe.probes.kinds import drawable
 from jaxrecipe.probes.pairs import span
 from jaxrecipe.probes.samples import Sample
 from jaxrecipe.report.evidence import Evidence, Images, Matrix, Table
@@ -47,7 +47,7 @@ def label_matrices(related: list[Relation]) -> list[Evidence]:
 def images_of_both(train: Sample, test: Sample) -> list[Evidence]:
     """The mean image of each split and some examples of both."""
     for path, leaf in train.inputs.items():
-        if is_picture(leaf) and leaf.shape[-1] != 2:
+        if drawable(leaf, train.kinds[path]):
             other = test.inputs[path]
             means = [part.mean(axis=0, keepdims=True, dtype=np.float32) for part in (leaf, other)]
             shown = np.concatenate([*means, leaf[:SHOWN].astype(np.float32), other[:SHOWN].astype(np.float32)])

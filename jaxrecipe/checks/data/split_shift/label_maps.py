@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxrecipe.probes.samples import Head
+from jaxrecipe.probes.questions import Question
 from jaxrecipe.probes.simple_predictor import explained, features_of, fit, held_out_skill, one_hot, skill
 
 WIDTHS = (0.4, 0.8)
@@ -52,27 +52,20 @@ class Relation:
     unseen: float = 0.0
 
 
-def relation(train: Head, test: Head) -> Relation:
+def relation(train: Question, test: Question) -> Relation:
     """Fit on the training examples of a head, predict the test examples, and look for what maps one to the other."""
     if train.classes and len(np.unique(train.values)) > MOST_LABELS:
         labels, counts = np.unique(train.values, return_counts=True)
         commonest = labels[np.argsort(-counts, kind="stable")[:MOST_LABELS]]
-        train, test = (_with_labels(head, commonest) for head in (train, test))
+        train, test = (one.of(np.isin(one.values, commonest)) for one in (train, test))
         if not len(train.values) or not len(test.values):
             return Relation(train.name, 0.0, 0.0, 0.0, {})
-    features = features_of(train.inputs)
+    features = features_of(train.inputs, train.kinds)
     ours, theirs = features.of(train.inputs), features.of(test.inputs)
     return _relate_labels(train, test, ours, theirs) if train.classes else _relate_values(train, test, ours, theirs)
 
 
-def _with_labels(head: Head, labels: Int[np.ndarray, "k"]) -> Head:
-    """The examples that are given one of these labels."""
-    kept = np.isin(head.values, labels)
-    inputs = {path: leaf[kept] for path, leaf in head.inputs.items()}
-    return Head(head.name, head.target, head.values[kept], True, inputs, head.example[kept])
-
-
-def _relate_labels(train: Head, test: Head, ours: np.ndarray, theirs: np.ndarray) -> Relation:
+def _relate_labels(train: Question, test: Question, ours: np.ndarray, theirs: np.ndarray) -> Relation:
     known = np.unique(train.values)
     levels = np.unique(np.concatenate([known, test.values]))
     fitted = fit(ours, one_hot(train.values, known), widths=WIDTHS)
@@ -145,7 +138,7 @@ def _confusion(levels: np.ndarray, predicted: np.ndarray, given: np.ndarray) -> 
     return counts
 
 
-def _relate_values(train: Head, test: Head, ours: np.ndarray, theirs: np.ndarray) -> Relation:
+def _relate_values(train: Question, test: Question, ours: np.ndarray, theirs: np.ndarray) -> Relation:
     fitted = fit(ours, train.values, widths=WIDTHS)
     predicted = fitted.predict(theirs)
     scale = train.values.std(axis=0) + 1e-12
@@ -167,6 +160,6 @@ def _relate_values(train: Head, test: Head, ours: np.ndarray, theirs: np.ndarray
     )
 
 
-def _skill_within(test: Head, features: np.ndarray, carried: float, ability: float) -> float:
+def _skill_within(test: Question, features: np.ndarray, carried: float, ability: float) -> float:
     """How well test examples are predicted from the others among them, where the training split says little of them."""
     return held_out_skill(features, test.values, classes=test.classes) if carried < 0.5 * ability else carried

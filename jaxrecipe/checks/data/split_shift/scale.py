@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from jaxrecipe.checks.data.split_shift.categories import has_scale
 from jaxrecipe.diagnosis.causes.table import causes
 from jaxrecipe.diagnosis.finding import Finding, failure, warning
 from jaxrecipe.diagnosis.measure import Measure, Severity
@@ -102,14 +101,13 @@ def _deviation(rows: np.ndarray) -> np.ndarray:
 def rescaled(train: Sample, test: Sample) -> Sample:
     """The test sample with every number on the mean and spread that it has in the training sample."""
     inputs = dict(test.inputs)
-    for path, leaf in test.inputs.items():
-        if has_scale(leaf):
-            ours, theirs = (
-                np.nan_to_num(one.astype(np.float64), posinf=0.0, neginf=0.0) for one in (train.inputs[path], leaf)
-            )
-            spreads = ours.std(axis=0), theirs.std(axis=0)
-            ratio = np.where(spreads[1] > 0, spreads[0] / np.where(spreads[1] > 0, spreads[1], 1.0), 1.0)
-            inputs[path] = ((theirs - theirs.mean(axis=0)) * ratio + ours.mean(axis=0)).astype(np.float32)
+    for path, leaf in test.with_scale().items():
+        ours, theirs = (
+            np.nan_to_num(one.astype(np.float64), posinf=0.0, neginf=0.0) for one in (train.inputs[path], leaf)
+        )
+        spreads = ours.std(axis=0), theirs.std(axis=0)
+        ratio = np.where(spreads[1] > 0, spreads[0] / np.where(spreads[1] > 0, spreads[1], 1.0), 1.0)
+        inputs[path] = ((theirs - theirs.mean(axis=0)) * ratio + ours.mean(axis=0)).astype(np.float32)
     return replace(test, inputs=inputs)
 
 

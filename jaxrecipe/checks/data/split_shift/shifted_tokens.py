@@ -6,7 +6,6 @@ import numpy as np
 
 from jaxrecipe.diagnosis.finding import Finding, failure
 from jaxrecipe.diagnosis.measure import Measure
-from jaxrecipe.probes.copies import is_integer
 from jaxrecipe.probes.samples import Sample
 from jaxrecipe.setup import Setup
 from jaxrecipe.targets import heads
@@ -27,7 +26,7 @@ def shifted_token_findings(setup: Setup, train: Sample, test: Sample) -> Iterato
             pairs = ((leaf, ours.targets), (test.inputs[path], theirs.targets))
             if not all(getattr(targets, "shape", ()) == inputs.shape for inputs, targets in pairs):
                 continue
-            if leaf.ndim != 2 or not is_integer(leaf) or leaf.shape[1] < SHORTEST:
+            if leaf.ndim != 2 or leaf.dtype.kind not in "iu" or leaf.shape[1] < SHORTEST:
                 continue
             moves = [best_move(inputs, np.asarray(targets)) for inputs, targets in pairs]
             if all(share > AGREEING for _, share in moves) and moves[0][0] != moves[1][0]:

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from jaxrecipe import trees
 from jaxrecipe.diagnosis.causes.table import cause, causes
 from jaxrecipe.diagnosis.finding import Finding, failure, warning
+from jaxrecipe.probes.reading import random_rows
 from jaxrecipe.report.result import Curve
 from jaxrecipe.setup import Setup
 from jaxrecipe.targets import heads
@@ -95,7 +96,7 @@ def _counts(setup: Setup, labels: np.ndarray, classes: int) -> Int[np.ndarray, "
     raw = None if arrays is None else heads(setup.task.target, None, arrays[1])[0].targets
     whole = np.asarray(raw) if trees.is_array(raw) else None
     if whole is None or whole.shape[1:] != labels.shape[1:] or not np.isin(np.unique(whole), np.arange(classes)).all():
-        sampled = setup.sample("train", SAMPLED)[1]
+        sampled = setup.prepared("train", random_rows(setup, "train", SAMPLED))[1]
         whole = np.asarray(heads(setup.task.target, None, sampled)[0].targets)
     return np.bincount(whole.ravel().astype(int), minlength=classes)[:classes]
 

@@ -12,6 +12,7 @@ from jaxtyping import PRNGKeyArray
 from jaxrecipe import trees
 from jaxrecipe.probes.constant_predictor import best_constant
 from jaxrecipe.probes.minimum_loss import minimum_achievable
+from jaxrecipe.probes.reading import random_rows
 from jaxrecipe.probes.stopwatch import Stopwatch
 from jaxrecipe.setup import Setup
 from jaxrecipe.targets import Binary, Classes, MultiLabel, Target, Tokens
@@ -117,7 +118,7 @@ def _few_examples(setup: Setup, examples: int) -> tuple[Any, Any]:
     if setup.task.mixes_examples:
         return inputs, targets
     if size == 1:
-        return setup.sample("train", min(examples, SINGLES))
+        return setup.prepared("train", random_rows(setup, "train", min(examples, SINGLES)))
     return trees.take((inputs, targets), jnp.arange(size) % min(examples, size))
 
 

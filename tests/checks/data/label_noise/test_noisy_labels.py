@@ -8,11 +8,11 @@ import pytest
 from jaxrecipe.checks.data.label_noise.judged import Limits
 from jaxrecipe.checks.data.label_noise.noisy_labels import Errors, noise_findings, noise_measures, within_chance
 from jaxrecipe.diagnosis.measure import Severity
-from jaxrecipe.probes.samples import Head
+from jaxrecipe.probes.questions import Question
 from jaxrecipe.targets import Classes
 
 LIMITS = Limits(wrong=0.05, skilled=0.5, evenly=0.6, standard_errors=3.0, tails=15.0, outlying=0.01)
-HEAD = Head("digit", Classes(10), np.zeros(1), True, {}, np.zeros(1, int))
+HEAD = Question("digit", Classes(10), np.zeros(1), True, {}, {}, np.zeros(1, int))
 
 
 def so_many(share: float, total: int) -> np.ndarray:

@@ -5,7 +5,8 @@ import pytest
 
 from jaxrecipe.checks.data.label_noise.judged import Limits
 from jaxrecipe.checks.data.label_noise.noisy_values import CUT, cut, judge_values
-from jaxrecipe.probes.samples import Head, Sample
+from jaxrecipe.probes.questions import Question
+from jaxrecipe.probes.samples import Sample
 from jaxrecipe.targets import Values
 
 RNG = np.random.default_rng(0)
@@ -15,8 +16,8 @@ LIMITS = Limits(wrong=0.05, skilled=0.5, evenly=0.6, standard_errors=3.0, tails=
 
 
 def codes(values: np.ndarray) -> list[str]:
-    head = Head("", Values(), values, False, {"inputs": X}, np.arange(600))
-    judged = judge_values(head, None, Sample(np.arange(600), {"inputs": X}, values), LIMITS)
+    head = Question("", Values(), values, False, {"inputs": X}, {"inputs": "table"}, np.arange(600))
+    judged = judge_values(head, None, Sample(np.arange(600), {"inputs": X}, values, {"inputs": "table"}), LIMITS)
     return [one.code for one in judged.findings]
 
 

@@ -15,7 +15,7 @@ TOKENS = np.random.default_rng(0).integers(1, 50, size=(100, 20)).astype(np.int3
 
 def found(inputs: np.ndarray, targets: np.ndarray, *, causal: bool = True, pad: int | None = None) -> list[tuple]:
     task = language_model_task().replace(causal=causal, target=Tokens(50, pad=pad))
-    drawn = Sample(np.arange(len(inputs)), {"inputs": inputs}, targets)
+    drawn = Sample(np.arange(len(inputs)), {"inputs": inputs}, targets, {"inputs": "tokens"})
     return [(one.code, one.severity, one.measures[0].value) for one in token_findings(make_setup(task), drawn)]
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from jaxrecipe.checks.data.leaked_label.single_features import measure_single_features
 from jaxrecipe.checks.data.leaked_label.suspects import errors_without, one_an_example
-from jaxrecipe.probes.samples import Head
+from jaxrecipe.probes.questions import Question
 from jaxrecipe.targets import Classes, Values
 
 RNG = np.random.default_rng(0)
@@ -13,8 +13,16 @@ LABELS = RNG.integers(0, 2, size=600)
 NOISE = RNG.normal(size=(600, 3)).astype(np.float32)
 
 
-def head(rows: np.ndarray, values: np.ndarray, *, classes: bool) -> Head:
-    return Head("", Classes(2) if classes else Values(), values, classes, {"inputs": rows}, np.arange(len(rows)))
+def head(rows: np.ndarray, values: np.ndarray, *, classes: bool) -> Question:
+    return Question(
+        "",
+        Classes(2) if classes else Values(),
+        values,
+        classes,
+        {"inputs": rows},
+        {"inputs": "table"},
+        np.arange(len(rows)),
+    )
 
 
 def test_noise_beside_a_copy_says_nothing() -> None:
@@ -50,5 +58,5 @@ def test_nothing_left_says_nothing() -> None:
 
 def test_one_label_an_example_or_one_a_position() -> None:
     assert one_an_example(head(NOISE, LABELS, classes=True))
-    dense = Head("", Classes(2), LABELS, True, {"inputs": NOISE}, np.arange(600) // 2)
+    dense = Question("", Classes(2), LABELS, True, {"inputs": NOISE}, {"inputs": "table"}, np.arange(600) // 2)
     assert not one_an_example(dense)

@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrecipe.checks.data.outliers.attributes import attributes, kind_of
+from jaxrecipe.checks.data.outliers.attributes import attributes
 from jaxrecipe.data.sources import as_source
+from jaxrecipe.inputs import guess_kind
 from jaxrecipe.targets import Classes, Tokens, Unspecified, Values
 from tests.zoo.healthy import regression_task
 
@@ -19,7 +20,8 @@ TABLE = regression_task()
 
 def attribute(x: Any, y: Any, target: Any, name: str) -> np.ndarray:
     source = as_source((x, y))
-    return attributes(source, target, np.arange(source.size))[name]
+    kinds = {"inputs": guess_kind(x.shape[1:], x.dtype)}
+    return attributes(source, target, np.arange(source.size), kinds)[name]
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
@@ -63,23 +65,6 @@ def test_attributes_of_tables_targets_and_half_precision() -> None:
     assert attribute(holes, y, Values(), "inputs: missing") == pytest.approx(np.arange(500) % 3 / 8)
     assert attribute(TEXT, TEXT, Tokens(1000, pad=0), "target: length") == pytest.approx(LENGTHS)
     assert attribute(x.astype(jnp.bfloat16), y, Unspecified(), "inputs: norm").dtype == np.float64
-
-
-@pytest.mark.parametrize(
-    ("x", "kind"),
-    [
-        (np.zeros((5, 28, 28, 1), np.uint8), "image"),
-        (np.zeros((5, 28, 28), np.float32), "image"),
-        (np.zeros((5, 30, 20), np.uint8), "image"),
-        (np.zeros((5, 30, 20), np.float32), "series"),
-        (np.zeros((5, 64), np.int32), "text"),
-        (np.zeros((5, 64), np.uint8), "table"),
-        (np.zeros((5, 8), np.int64), "table"),
-        (np.zeros((5,), np.float32), "table"),
-    ],
-)
-def test_what_an_input_looks_like(x: np.ndarray, kind: str) -> None:
-    assert kind_of(x) == kind
 
 
 def test_attributes_of_masks_and_of_several_values() -> None:

@@ -12,7 +12,9 @@ def samples(shift: float) -> tuple[Sample, Sample]:
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(800, 3)).astype(np.float32)
     rows[500:, 0] += np.float32(shift)
-    return Sample(np.arange(500), {"x": rows[:500]}, None), Sample(np.arange(300), {"x": rows[500:]}, None)
+    return Sample(np.arange(500), {"x": rows[:500]}, None, {"x": "table"}), Sample(
+        np.arange(300), {"x": rows[500:]}, None, {"x": "table"}
+    )
 
 
 @pytest.mark.parametrize("shift", [1.0, 2.0])
@@ -28,5 +30,5 @@ def test_equal_samples_cannot_be_told_apart() -> None:
 
 
 def test_constant_inputs_say_nothing() -> None:
-    one = Sample(np.arange(30), {"x": np.ones((30, 2), np.float32)}, None)
+    one = Sample(np.arange(30), {"x": np.ones((30, 2), np.float32)}, None, {"x": "table"})
     assert probability_of_telling_apart(one, one) == (0.5, 1.0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxrecipe.checks.data.split_shift.label_maps import MOST_LABELS, Relation, relation
-from jaxrecipe.probes.samples import Head
+from jaxrecipe.probes.questions import Question
 from jaxrecipe.targets import Classes, Values
 
 RNG = np.random.default_rng(0)
@@ -16,8 +16,8 @@ def clouds(n: int) -> tuple[np.ndarray, np.ndarray]:
     return (CENTERS[labels] + RNG.normal(size=(n, 5))).astype(np.float32), labels
 
 
-def head(x: np.ndarray, y: np.ndarray, *, classes: bool = True) -> Head:
-    return Head("", Classes(6) if classes else Values(), y, classes, {"x": x}, np.arange(len(x)))
+def head(x: np.ndarray, y: np.ndarray, *, classes: bool = True) -> Question:
+    return Question("", Classes(6) if classes else Values(), y, classes, {"x": x}, {"x": "table"}, np.arange(len(x)))
 
 
 def related(change: np.ndarray) -> Relation:

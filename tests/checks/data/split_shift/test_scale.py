@@ -11,6 +11,7 @@ from jaxrecipe.checks.data.split_shift.scale import (
     scale_measures,
 )
 from jaxrecipe.diagnosis.measure import Severity
+from jaxrecipe.inputs import InputKind
 from jaxrecipe.probes.samples import Sample
 
 RNG = np.random.default_rng(0)
@@ -42,7 +43,8 @@ def test_the_ratio_counts_only_where_both_deviations_agree() -> None:
 def test_rescaling_gives_every_number_its_mean_and_spread_in_the_training_split() -> None:
     test = {"a": 5 * TEST + 3, "tokens": np.arange(400, dtype=np.int32)[:, None] % 7}
     train = {"a": TRAIN, "tokens": np.arange(600, dtype=np.int32)[:, None] % 9}
-    repaired = rescaled(Sample(np.arange(600), train, None), Sample(np.arange(400), test, None)).inputs
+    kinds: dict[str, InputKind] = {"a": "table", "tokens": "table"}
+    repaired = rescaled(Sample(np.arange(600), train, None, kinds), Sample(np.arange(400), test, None, kinds)).inputs
     assert repaired["a"].mean(axis=0) == pytest.approx(TRAIN.mean(axis=0), abs=1e-5)
     assert repaired["a"].std(axis=0) == pytest.approx(TRAIN.std(axis=0), rel=1e-5)
     assert np.array_equal(repaired["tokens"], test["tokens"])

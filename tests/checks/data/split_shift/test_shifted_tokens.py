@@ -12,7 +12,9 @@ ROWS = np.random.default_rng(0).integers(0, 50, size=(60, 24)).astype(np.int32)
 
 
 def moved(places: int) -> Sample:
-    return Sample(np.arange(60), {"inputs": ROWS[:, 2:-2]}, np.roll(ROWS, -places, axis=1)[:, 2:-2])
+    return Sample(
+        np.arange(60), {"inputs": ROWS[:, 2:-2]}, np.roll(ROWS, -places, axis=1)[:, 2:-2], {"inputs": "tokens"}
+    )
 
 
 @pytest.mark.parametrize("places", [-2, -1, 0, 1, 2])
@@ -33,5 +35,5 @@ def test_both_sides_of_how_many_agree(wrong: float, count: int) -> None:
     spoiled = moved(0)
     targets = spoiled.targets.copy()
     targets.reshape(-1)[: int(wrong * targets.size)] = 99
-    test = Sample(spoiled.indices, spoiled.inputs, targets)
+    test = Sample(spoiled.indices, spoiled.inputs, targets, spoiled.kinds)
     assert len(list(shifted_token_findings(make_setup(language_model_task()), moved(1), test))) == count
