@@ -182,7 +182,7 @@ def test_a_task_that_cannot_work_is_refused_before_any_check(four: Any) -> None:
 
 
 def test_warnings_of_the_validation_stand_in_the_notes(four: Any) -> None:
-    task = linear_task()
+    task = linear_task(inputs="table")
     assert recipe.check(task, checks=four).notes == ()
     bytes_in = (np.arange(60, dtype=np.uint8).reshape(20, 3), task.train[1])
     model = Model(task.model.init, lambda p, s, x, **_: (x.astype(jnp.float32) @ p["w"], s))
@@ -292,6 +292,12 @@ def test_versions_are_those_of_what_is_loaded() -> None:
     assert found["jax"] == jax.__version__
     assert found["numpy"] == np.__version__
     assert "devices" in found
+
+
+def test_the_guess_of_what_the_inputs_are_stands_in_the_notes(four: Any) -> None:
+    (note,) = recipe.check(linear_task(), checks=four).notes
+    assert "table" in note
+    assert "Task(inputs=...)" in note
 
 
 def test_programs_are_counted() -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from jaxrecipe.inputs import INPUT_KINDS
 from jaxrecipe.precision.loss_scale import LossScale
 from jaxrecipe.precision.policy import parse_policy
 from jaxrecipe.targets import Classes, MultiLabel, Tokens, is_target
@@ -49,6 +50,10 @@ def _is_share(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
+def _is_kind(value: Any) -> bool:
+    return isinstance(value, str) and value in INPUT_KINDS
+
+
 def _many(value: Any, one: Callable[[Any], bool]) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str) and all(map(one, value))
 
@@ -71,6 +76,12 @@ FIELDS = (
         _is_optimizer,
         "an optax gradient transformation",
         "Pass what calling it gives: optax.adam(1e-3), not optax.adam.",
+    ),
+    Field(
+        "inputs",
+        lambda value: value is None or _is_kind(value) or (isinstance(value, Mapping) and all(map(_is_kind, value.values()))),
+        f"one of {', '.join(map(repr, INPUT_KINDS))}, a mapping from paths of inputs to these, or None",
+        'Say what a single input is, as inputs="image", or what each of several is, as inputs={"words": "tokens"}.',
     ),
     Field("batch_size", _is_count, "an int of 1 or more", "Give the number of examples of a training step."),
     Field(

@@ -1,7 +1,7 @@
 """Everything that can be seen before training, in the order in which one thing needs another."""
 
 from jaxrecipe.task import Task
-from jaxrecipe.validate import arguments, data, labels, shapes, training, values
+from jaxrecipe.validate import arguments, data, kinds, labels, shapes, training, values
 from jaxrecipe.validate.problem import InvalidTaskError, Problem
 
 
@@ -51,6 +51,8 @@ def _of_functions(task: Task, train: data.Split, test: data.Split | None, broken
     traced = shapes.trace(task, raw, size)
     if traced.batch is None:
         return traced.problems
+    if "inputs" not in broken:
+        traced.problems.extend(kinds.find(task, raw[0], traced.batch[0]))
     _find_parts(traced, task, broken)
     alike = test is not None and data.one_of(test) == data.one_of(train)
     splits = [train] + ([test] if test is not None and alike else [])
