@@ -297,6 +297,12 @@ CAUSES: tuple[Cause, ...] = (
         fix="Ask whether this number is known before the label is; if not, leave it out.",
     ),
     Cause(
+        code="data/inputs-do-not-help",
+        title="Training on the real inputs is no better than training on blank ones.",
+        harm="Nothing of what the model learns comes from its inputs.",
+        fix="Look at inputs and labels side by side just before the model, and take the causes one by one.",
+    ),
+    Cause(
         code="data/weak-signal",
         title="The inputs hold little that predicts the targets, or there are few examples.",
         harm="The model finds it first and then memorizes its training examples.",

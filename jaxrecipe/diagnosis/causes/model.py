@@ -242,6 +242,12 @@ CAUSES: tuple[Cause, ...] = (
         fix="Move it in front of the last layer.",
     ),
     Cause(
+        code="model/does-not-memorize",
+        title="A few examples cannot be memorized.",
+        harm="A set-up that cannot fit eight examples has a bug, and everything else would be built on it.",
+        fix="Look at the curve and at the outputs in the evidence, and take the causes one by one.",
+    ),
+    Cause(
         code="model/not-expressive",
         title="The model does not learn the examples under any optimizer that was tried.",
         harm="Everything else would be built on a model that cannot learn.",

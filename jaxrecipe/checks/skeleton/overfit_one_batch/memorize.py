@@ -1,36 +1,57 @@
-"""Training on a couple of examples until they are known by heart, with the step that will really run; and how that went."""
+"""Training on a few examples until they are memorized, with the step that will really run; and how that went."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxrecipe import trees
 from jaxrecipe.probes.constant_predictor import best_constant
-from jaxrecipe.probes.minimum_loss import minimum_achievable
+from jaxrecipe.probes.minimum_loss import Minimum, minimum_achievable
 from jaxrecipe.probes.reading import random_rows
-from jaxrecipe.probes.stopwatch import Stopwatch
 from jaxrecipe.setup import Setup
-from jaxrecipe.targets import Binary, Classes, MultiLabel, Target, Tokens
+from jaxrecipe.targets import Metric, default_metrics, heads
 
 SINGLES = 4
 """Examples that a step which takes one at a time is given in turn: with one alone, a constant output would be perfect."""
+NUMBERS_PER_PARAMETER = 0.5
+"""Targets may hold at most this many numbers a parameter: more, and no model of that size could memorize them."""
+EVERY_STEP_UNTIL = 10
+"""The first steps are all measured, since they show what kind of failure it is."""
+MEASURED_EVERY = 10
+ALL = 1.0 - 1e-6
+"""The whole of an accuracy, up to rounding in float32."""
+PROGRESS = 0.01
+"""Share of the gap by which the loss must fall to count as progress."""
 
 
 @dataclass
 class Run:
-    """How the attempt went; losses are per measurement, in step with `steps`. `batches` hold the same examples as the step takes them.
+    """How the attempt went.
 
-    `moved` is the size of a step's change of the parameters relative to theirs, for the steps in `steps` but the first (0).
+    Attributes:
+        minimum: the minimum achievable loss on these examples.
+        best_accuracy: by head, the largest accuracy that these examples allow; below 1 where equal inputs have different
+            labels. Empty where there are no labels.
+        uninformed: the constant predictor's loss on them.
+        state: the loop's state at the end.
+        inputs, targets: the examples.
+        batches: the same examples as the step takes them.
+        steps: after which the losses were measured.
+        training, evaluation: mean losses in either mode, one a measurement.
+        moved: how far a step moved the parameters, relative to their size; one a measurement but the first.
+        outputs: on the examples at the end, in the mode with the lower loss.
+        accuracy: by head, the share of right predictions at the end.
+        memorized: whether the gap is closed and the predictions are right.
+        stalled: whether it ended for want of progress.
     """
 
-    floor: float
-    best_share: float
-    start: float
+    minimum: float
+    best_accuracy: dict[str, float]
+    uninformed: float
     state: Any
     inputs: Any
     targets: Any
@@ -40,123 +61,154 @@ class Run:
     evaluation: list[float] = field(default_factory=list)
     moved: list[float] = field(default_factory=list)
     outputs: Any = None
-    aligned: float | None = None
-    succeeded: bool = False
+    accuracy: dict[str, float] = field(default_factory=dict)
+    memorized: bool = False
     stalled: bool = False
-    out_of_time: bool = False
+
+    @property
+    def gap(self) -> float:
+        """From the constant predictor's loss to the minimum achievable one."""
+        return self.uninformed - self.minimum
 
     @property
     def best(self) -> float:
         """Lowest mean loss reached in either mode."""
-        return float(np.nanmin([*self.training, *self.evaluation], initial=np.inf))
+        return float(np.fmin.reduce([*self.training, *self.evaluation], initial=np.inf))
 
     @property
     def closed(self) -> float:
-        """Share of the gap between ignorance and the lowest loss that is closed now, at most 1."""
-        now = min(self.training[-1], self.evaluation[-1])
-        return float(min((self.start - now) / max(self.start - self.floor, 1e-12), 1.0))
+        """Fraction of the gap that is closed now, at most 1."""
+        return self.fraction_closed(min(self.training[-1], self.evaluation[-1]))
+
+    def right(self, share: float, *, least: float = 0.0) -> bool:
+        """Whether the accuracy of every head is that share of the best one, and `least` at least."""
+        return all(self.accuracy[head] >= max(share * best, least) for head, best in self.best_accuracy.items())
+
+    def fraction_closed(self, loss: float) -> float:
+        """Fraction of the gap that a loss closes, at most 1."""
+        return float(min((self.uninformed - loss) / max(self.gap, 1e-12), 1.0))
 
 
-def learn(
-    setup: Setup, key: PRNGKeyArray, *, examples: int, closed: float, steps: int, patience: int, seconds: float
-) -> Run:
-    """Train on a few examples until success, stall or the budget's end; the arguments are those of `overfit_one_batch`."""
-    inputs, targets = _few_examples(setup, min(examples, _expressible(setup)))
-    state = setup.fresh_state()
-    outputs = outputs_of(setup, setup.variables, inputs, train=True, key=key)
-    constant = best_constant(setup, outputs, targets)
-    floor, accuracy = minimum_achievable(setup, outputs, inputs, targets)
-    best_share = min(accuracy.values(), default=1.0)
-    start = (
-        constant.loss
-        if np.isfinite(constant.loss) and not constant.unbounded
-        else float(setup.losses(outputs, targets).mean())
-    )
-    batches = list(_batches(setup, inputs, targets))
-    run = Run(floor, best_share, start, state, inputs, targets, batches)
+def memorize(setup: Setup, key: PRNGKeyArray, *, examples: int, closed: float, steps: int, patience: int) -> Run:
+    """Train on a few examples until success, stall or the last step; the arguments are those of `overfit_one_batch`."""
+    run = _start(setup, key, examples)
     _measure(setup, run, 0, key)
-    watch, best, best_step = Stopwatch(), run.best, 0
+    best, best_step = run.best, 0
     for step in range(1, steps + 1):
-        looked_at = step <= 10 or step % 10 == 0
-        before = trees.copy(setup.loop.variables(run.state)[0]) if looked_at else None
-        run.state, _ = setup.step(run.state, *batches[step % len(batches)], jax.random.fold_in(key, step))
-        if step == 1:  # compiling says nothing about how fast this learns
-            jax.block_until_ready(run.state)
-            watch = Stopwatch()
-        if not looked_at:
+        measured = step <= EVERY_STEP_UNTIL or step % MEASURED_EVERY == 0
+        before = trees.copy(setup.loop.variables(run.state)[0]) if measured else None
+        batch = run.batches[step % len(run.batches)]
+        run.state, _ = setup.step(run.state, *batch, jax.random.fold_in(key, step))
+        if not measured:
             continue
-        run.moved.append(relative_change(before, setup.loop.variables(run.state)[0]))
+        run.moved.append(float(relative_change(before, setup.loop.variables(run.state)[0])))
         _measure(setup, run, step, key)
-        run.succeeded = run.closed >= closed and (run.aligned is None or run.aligned > run.best_share - 1e-6)
-        if run.succeeded or not np.isfinite(run.training[-1]):
-            break
-        if run.best < best - 0.01 * abs(run.start - run.floor):
+        run.memorized = run.closed >= closed and run.right(ALL)
+        if run.best < best - PROGRESS * abs(run.gap):
             best, best_step = run.best, step
-        run.stalled = step - best_step >= patience
-        run.out_of_time = watch.over(seconds)
-        if run.stalled or run.out_of_time:
+        run.stalled = not run.memorized and step - best_step >= patience
+        if run.memorized or run.stalled or not np.isfinite(run.training[-1]):
             break
     return run
 
 
+def _start(setup: Setup, key: PRNGKeyArray, examples: int) -> Run:
+    """The examples, what a constant predictor and a perfect one score on them, and a fresh state."""
+    inputs, targets, batches = _few_examples(setup, min(examples, _expressible(setup)))
+    outputs = outputs_of(setup, setup.variables, batches, train=True, key=key)
+    constant = best_constant(setup, outputs, targets)
+    uninformed = constant.loss if constant.exists else mean_loss(setup, outputs, targets)
+    best = Minimum(np.nan, {})
+    if np.isfinite(constant.loss) or np.isfinite(uninformed):
+        best = minimum_achievable(setup, outputs, inputs, targets)
+    return Run(
+        minimum=best.loss,
+        best_accuracy={head: best.accuracy.get(head, 1.0) for head in _accuracy_metrics(setup)},
+        uninformed=uninformed,
+        state=setup.fresh_state(),
+        inputs=inputs,
+        targets=targets,
+        batches=batches,
+    )
+
+
 def _expressible(setup: Setup) -> int:
-    """How many examples a model has parameters for, two for each number that is predicted; two examples at least."""
+    """How many examples a model has parameters for, two examples at least."""
     targets = jax.tree.leaves(setup.batch[1])
     numbers = sum(leaf.size for leaf in targets) / max(trees.leading_size(setup.batch[0]), 1)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(setup.params))
-    return max(2, int(parameters / (2 * max(numbers, 1.0))))
+    return max(2, int(NUMBERS_PER_PARAMETER * parameters / max(numbers, 1.0)))
 
 
-def _few_examples(setup: Setup, examples: int) -> tuple[Any, Any]:
-    """A full batch that holds only a few different examples, so that no new program is compiled.
+def _few_examples(setup: Setup, examples: int) -> tuple[Any, Any, list[tuple[Any, Any]]]:
+    """Inputs, targets, and both as batches of full size that hold only a few different examples: no new program is compiled.
 
     A loss that compares the examples of a batch gets the batch as it is: repetitions would have no right answer. Where a batch
-    is one example, several batches are put together, to be learnt in turn.
+    is one example, several batches are put together, to be learned in turn.
     """
-    inputs, targets = setup.batch
-    size = trees.leading_size(inputs)
+    size = setup.batch_size
     if setup.task.mixes_examples:
-        return inputs, targets
+        return *setup.batch, [setup.batch]
     if size == 1:
-        return setup.prepared("train", random_rows(setup, "train", min(examples, SINGLES)))
-    return trees.take((inputs, targets), jnp.arange(size) % min(examples, size))
+        inputs, targets = setup.prepared("train", random_rows(setup, "train", min(examples, SINGLES)))
+        on_host = jax.tree.map(np.asarray, (inputs, targets))
+        singles = [trees.take(on_host, np.arange(i, i + 1)) for i in range(trees.leading_size(inputs))]
+        return inputs, targets, jax.device_put(singles)
+    repeated = trees.take(jax.tree.map(np.asarray, setup.batch), np.arange(size) % min(examples, size))
+    batch = jax.device_put(repeated)
+    return *batch, [batch]
 
 
-def _batches(setup: Setup, inputs: Any, targets: Any) -> Iterator[tuple[Any, Any]]:
-    """The examples in batches of the size that the step is made for."""
-    for start in range(0, trees.leading_size(inputs), setup.batch_size):
-        yield trees.take((inputs, targets), jnp.arange(start, start + setup.batch_size))
-
-
-def outputs_of(setup: Setup, variables: tuple[Any, Any], inputs: Any, *, train: bool, key: PRNGKeyArray) -> Any:
+def outputs_of(
+    setup: Setup, variables: tuple[Any, Any], batches: list[tuple[Any, Any]], *, train: bool, key: PRNGKeyArray
+) -> Any:
     """Outputs on the few examples, batch by batch as the step takes them."""
-    parts = [setup.forward(*variables, part, train=train, key=key)[0] for part, _ in _batches(setup, inputs, ())]
-    return parts[0] if len(parts) == 1 else jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+    parts = [setup.forward(*variables, inputs, train=train, key=key)[0] for inputs, _ in batches]
+    if len(parts) == 1:
+        return parts[0]
+    return jax.tree.map(lambda *leaves: jnp.asarray(np.concatenate([np.asarray(leaf) for leaf in leaves])), *parts)
 
 
-def relative_change(before: Any, after: Any) -> float:
+def mean_loss(setup: Setup, outputs: Any, targets: Any) -> float:
+    """Mean of the task's losses at some outputs."""
+    return float(np.asarray(setup.losses(outputs, targets), np.float64).mean())
+
+
+@jax.jit
+def relative_change(before: Any, after: Any) -> Float[Array, ""]:
     """Norm of the change of the parameters over the norm of the parameters."""
     change = jax.tree.map(lambda new, old: new.astype(jnp.float32) - old.astype(jnp.float32), after, before)
-    return float(trees.global_norm(change)) / max(float(trees.global_norm(before)), 1e-12)
+    return trees.global_norm(change) / jnp.maximum(trees.global_norm(before), 1e-12)
 
 
 def _measure(setup: Setup, run: Run, step: int, key: PRNGKeyArray) -> None:
     """Loss in both modes and how many predictions are right, at the run's present state."""
     variables = setup.loop.variables(run.state)
-    by_mode = [outputs_of(setup, variables, run.inputs, train=train, key=key) for train in (True, False)]
-    losses = [float(setup.losses(outputs, run.targets).mean()) for outputs in by_mode]
+    by_mode = [outputs_of(setup, variables, run.batches, train=train, key=key) for train in (True, False)]
+    losses = [mean_loss(setup, outputs, run.targets) for outputs in by_mode]
     run.steps.append(step)
     run.training.append(losses[0])
     run.evaluation.append(losses[1])
     run.outputs = by_mode[int(losses[1] <= losses[0])]
-    run.aligned = _aligned(setup, run.outputs, run.targets)
+    run.accuracy = _accuracy(setup, run.outputs, run.targets)
 
 
-def _aligned(setup: Setup, outputs: Any, targets: Any) -> float | None:
-    """Share of labels that are predicted right; None where the target is not a label or the metric is the user's own."""
-    target = setup.task.target
-    labelled = isinstance(target, (Classes, Binary, MultiLabel, Tokens)) if isinstance(target, Target) else False
-    metrics = setup.task.all_metrics
-    if not labelled or setup.task.metrics is not None or "accuracy" not in metrics:
-        return None
-    return float(metrics["accuracy"](outputs, targets).mean())
+def _accuracy(setup: Setup, outputs: Any, targets: Any) -> dict[str, float]:
+    """Share of predictions that are right, by head."""
+    metrics = _accuracy_metrics(setup)
+    if not metrics:
+        return {}
+    program = setup.memo(
+        (_accuracy, "program"),
+        lambda: jax.jit(lambda outputs, targets: {path: metric(outputs, targets) for path, metric in metrics.items()}),
+    )
+    return {path: float(np.asarray(hits, np.float64).mean()) for path, hits in program(outputs, targets).items()}
+
+
+def _accuracy_metrics(setup: Setup) -> dict[str, Metric]:
+    """The accuracy of each head with labels, by path; nothing where the metrics are the user's own."""
+    if setup.task.metrics is not None:
+        return {}
+    metrics = default_metrics(setup.task.target)
+    labeled = [head.path for head in heads(setup.task.target) if head.behavior.labeled]
+    return {path: metrics[f"{path}/accuracy" if path else "accuracy"] for path in labeled}
