@@ -217,7 +217,7 @@ class Setup:
     ) -> float:
         """Mean loss over a batch."""
         outputs, _ = self.forward(params, model_state, inputs, train=train, key=key)
-        return float(self.losses(outputs, targets).mean())
+        return float(np.asarray(self.losses(outputs, targets), np.float64).mean())
 
     def gradients(
         self, params: Any, model_state: Any, inputs: Any, targets: Any, *, key: PRNGKeyArray, train: bool = True

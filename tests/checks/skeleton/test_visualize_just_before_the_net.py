@@ -90,9 +90,10 @@ def test_thresholds_move_the_verdict(run: Run, threshold: str, below: float, abo
 def test_each_input_has_its_own_findings(run: Run) -> None:
     """One of two inputs is not scaled, the other scaled twice."""
     task = HEALTHY["heads"](0)
-    prepare = lambda x, y: (
-        {"top": 1e4 * x["top"].astype(jnp.float32), "bottom": 1e-4 * x["bottom"].astype(jnp.float32)},
-        y,
-    )  # noqa: E731
+
+    def prepare(x: dict, y: dict) -> tuple[dict, dict]:
+        top, bottom = (x[name].astype(jnp.float32) for name in ("top", "bottom"))
+        return {"top": 1e4 * top, "bottom": 1e-4 * bottom}, y
+
     result = run(visualize_just_before_the_net, task.replace(prepare=prepare))
     assert set(result.codes) == {"data/inputs-not-scaled", "data/scaled-twice"}

@@ -16,7 +16,7 @@ DISTANCE = "distance from output t to its target among the inputs"
 
 
 def chart_time_dependencies(
-    setup: Setup, *, key: PRNGKeyArray, positions: int = 8, match: float = 0.99, irregular: float = 0.1
+    setup: Setup, *, key: PRNGKeyArray, positions: int = 8, match: float = 0.99, irregular: float = 0.01
 ) -> Result:
     """An output that predicts the next step has not seen it, and nothing behind it.
 
