@@ -124,12 +124,13 @@ def train(task: jr.Task, seed: int, steps: int) -> dict[str, Any]:
 
 def row_of(runs: Mapping[str, Any], workload: str, configuration: str, seeds: Sequence[int]) -> dict[str, Any]:
     """Means over the seeds that are done, with their intervals, and paired differences from the first configuration."""
-    base, mine = (
-        {seed: runs.get(f"{workload} | {name} | {seed}") for seed in seeds}
-        for name in (configurations(workload)[0], configuration)
-    )
-    done = [seed for seed in seeds if base[seed] and mine[seed]]
-    base, mine = [base[seed] for seed in done], [mine[seed] for seed in done]
+    first = configurations(workload)[0]
+    pairs = [
+        (runs.get(f"{workload} | {first} | {seed}"), runs.get(f"{workload} | {configuration} | {seed}"))
+        for seed in seeds
+    ]
+    done = [(one, other) for one, other in pairs if one and other]
+    base, mine = [one for one, _ in done], [other for _, other in done]
     row: dict[str, Any] = {"workload": workload, "configuration": configuration, "seeds": len(done)}
     if not done:
         return row | {"broke": "not done yet"}

@@ -79,7 +79,9 @@ FIELDS = (
     ),
     Field(
         "inputs",
-        lambda value: value is None or _is_kind(value) or (isinstance(value, Mapping) and all(map(_is_kind, value.values()))),
+        lambda value: (
+            value is None or _is_kind(value) or (isinstance(value, Mapping) and all(map(_is_kind, value.values())))
+        ),
         f"one of {', '.join(map(repr, INPUT_KINDS))}, a mapping from paths of inputs to these, or None",
         'Say what a single input is, as inputs="image", or what each of several is, as inputs={"words": "tokens"}.',
     ),
