@@ -18,7 +18,7 @@ from jaxrecipe.__main__ import main
 from jaxrecipe.checks.table import RECIPE, Check
 from jaxrecipe.cli import options
 from jaxrecipe.cli.cache import keep_programs, user_folder
-from jaxrecipe.cli.finders import checks_that_find
+from jaxrecipe.cli.finders import checks_that_find, validation_finds
 from jaxrecipe.cli.pages import cause_page, check_page, listing
 from jaxrecipe.diagnosis.causes.table import CAUSES, causes
 from jaxrecipe.diagnosis.finding import warning
@@ -103,7 +103,7 @@ def test_a_clean_task_gives_0_and_a_report(here: Path, where: str, capsys: pytes
     captured = capsys.readouterr()
     assert "linear" in captured.out
     assert "PASS" in captured.out
-    assert "\x1b" not in captured.out + captured.err, "no colours when piped"
+    assert "\x1b" not in captured.out + captured.err, "no colors when piped"
     assert captured.err.splitlines()[0].startswith("1/2 PASS fix_random_seed")
 
 
@@ -259,6 +259,8 @@ def test_a_cause_is_found_by_the_checks_whose_sources_name_it() -> None:
                 if f'"{code}"' in file.read_text():
                     assert check in checks_that_find(code, RECIPE)
     assert checks_that_find("no/such", RECIPE) == []
+    assert validation_finds("data/labels-from-one")
+    assert not validation_finds("no/such")
 
 
 def test_a_check_of_my_own_is_added(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -461,7 +463,7 @@ def test_an_error_of_our_own_does_not_read_as_a_failed_check(
     assert "a bug of ours" in capsys.readouterr().err
 
 
-def test_a_terminal_gets_colours(
+def test_a_terminal_gets_colors(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")

@@ -18,6 +18,7 @@ from jaxrecipe.report.result import Status
 from jaxrecipe.setup import make_setup
 from jaxrecipe.testing import recipe_tests
 from jaxrecipe.training.loop import fit
+from tests.promises import broken_promises
 
 EXISTING = {one.name for one in RECIPE}
 CATCHABLE = [bug for bug in BUGS if EXISTING & set(bug.caught_by)]
@@ -44,6 +45,7 @@ def unsorted(codes: list[str]) -> bool:
 def test_each_bug_is_caught_by_a_check_that_names_it(bug: Bug) -> None:
     report = check(bug.plant(digits_task()), only=EXISTING & set(bug.caught_by))
     assert not [result.headline for result in report.results if result.status is Status.CRASHED]
+    assert not [promise for result in report.results for promise in broken_promises(result)]
     caught = [result for result in report.results if result.status is Status.FAIL]
     assert caught, f"{bug.name} was not caught: {[(result.name, result.headline) for result in report.results]}"
     named = [cause.code for cause in report.causes]

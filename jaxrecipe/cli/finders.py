@@ -17,12 +17,26 @@ def checks_that_find(code: str, checks: Sequence[Check]) -> list[Check]:
     return [check for check in checks if code in codes_of(check.run.__module__)]
 
 
+def validation_finds(code: str) -> bool:
+    """Whether the validation of a task may name a cause."""
+    folder = Path(__file__).parents[1] / "validate"
+    return code in _codes_in("\n".join(map(_read, sorted(folder.glob("*.py")))))
+
+
 @functools.cache
 def codes_of(module: str) -> frozenset[str]:
     """Every code that stands in a check's module, or the folder that is its own, and in the probes it imports."""
-    text = "\n".join(path.read_text(encoding="utf-8") for path in _files(module))
-    probes = [codes_of(name) for name in _PROBE.findall(text) if name != module]
-    return frozenset(_CODE.findall(text)).union(*probes)
+    text = "\n".join(map(_read, _files(module)))
+    return _codes_in(text).union(*(codes_of(name) for name in _PROBE.findall(text) if name != module))
+
+
+def _codes_in(text: str) -> frozenset[str]:
+    return frozenset(_CODE.findall(text))
+
+
+@functools.cache
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
 
 
 def _files(module: str) -> list[Path]:

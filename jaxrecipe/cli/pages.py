@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 
 from jaxrecipe.checks.table import RECIPE, Check
-from jaxrecipe.cli.finders import checks_that_find
+from jaxrecipe.cli.finders import checks_that_find, validation_finds
 from jaxrecipe.cli.loading import UsageError
 from jaxrecipe.diagnosis.causes.cause import Cause
 from jaxrecipe.diagnosis.causes.table import CAUSES
@@ -57,9 +57,10 @@ def check_page(check: Check) -> str:
 
 def cause_page(cause: Cause, checks: Sequence[Check] = RECIPE) -> str:
     """The whole page of a cause: what is wrong, why it does harm, what to do, and which checks can find it."""
-    finders = ", ".join(check.name for check in checks_that_find(cause.code, checks))
+    finders = [check.name for check in checks_that_find(cause.code, checks)]
+    finders += ["the validation before any check"] if validation_finds(cause.code) else []
     parts = [cause.code, _filled(cause.title), f"Why it does harm: {cause.harm}", f"What to do: {cause.fix}"]
-    parts += [f"Found by: {finders}."] if finders else []
+    parts += [f"Found by: {', '.join(finders)}."] if finders else []
     return "\n\n".join(map(_filled, parts))
 
 

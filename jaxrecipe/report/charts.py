@@ -11,8 +11,8 @@ from jaxrecipe.report.evidence import Curve, Histogram
 from jaxrecipe.report.markup import Markup, data_block, element, join
 from jaxrecipe.report.numbers import floats, number, plural, shorten, thinned
 
-COLOURS = 6
-"""How many colours the style sheet has for series; then they repeat with another dash."""
+COLORS = 6
+"""How many colors the style sheet has for series; then they repeat with another dash."""
 _MOST_SERIES = 24
 _MOST_POINTS = 1200
 _BASE_COUNT = 0.5
@@ -92,7 +92,7 @@ def _line(index: int, y: Float[np.ndarray, "points"], x: Float[np.ndarray, "poin
         shapes.append(
             element("rect", class_="bad", x=f"{left:.1f}", width=f"{width:.1f}", y=TOP, height=HEIGHT - BOTTOM - TOP)
         )
-    return element("g", *shapes, class_=_colour("series", index), data_series=index)
+    return element("g", *shapes, class_=_color("series", index), data_series=index)
 
 
 def _steps(
@@ -105,7 +105,7 @@ def _steps(
         corners += [f"{left:.1f},{top:.1f}", f"{right:.1f},{top:.1f}"]
     corners.append(f"{x[-1]:.1f},{floor:.1f}")
     return element(
-        "g", element("polygon", points=" ".join(corners)), class_=_colour("series bars", index), data_series=index
+        "g", element("polygon", points=" ".join(corners)), class_=_color("series bars", index), data_series=index
     )
 
 
@@ -135,19 +135,19 @@ def _level(name: str, level: float, up: Scale) -> Markup:
     )
 
 
-def _colour(kind: str, index: int) -> str:
-    return f"{kind} c{index % COLOURS} d{index // COLOURS % 4}"
+def _color(kind: str, index: int) -> str:
+    return f"{kind} c{index % COLORS} d{index // COLORS % 4}"
 
 
 def _legend(series: Series) -> Markup:
-    """The names beside their colours; each a button that hides its series."""
+    """The names beside their colors; each a button that hides its series."""
     if not series:
         return Markup("")
     items = []
     for i, name in enumerate(series):
         swatch = element("svg", element("line", x1=0, x2=22, y1=5, y2=5), viewBox="0 0 22 10", aria_hidden="true")
         button = element("button", swatch, shorten(name, 60), type="button", aria_pressed="true", data_toggle=i)
-        items.append(element("li", button, class_=_colour("series", i)))
+        items.append(element("li", button, class_=_color("series", i)))
     return element("ul", *items, class_="legend")
 
 

@@ -20,11 +20,11 @@ from jaxrecipe.report.numbers import (
 from jaxrecipe.report.png import data_uri
 
 _RISING = ((19, 18, 43), (43, 58, 140), (31, 127, 156), (79, 192, 141), (246, 230, 90))
-"""Dark to bright, for values of one sign: brightness alone tells the order, in grey print too."""
+"""Dark to bright, for values of one sign: brightness alone tells the order, in gray print too."""
 _TWO_SIDED = ((33, 102, 172), (146, 197, 222), (242, 242, 242), (244, 165, 130), (178, 24, 43))
 """Blue, white at zero, red, for values of both signs."""
 _BROKEN = (255, 0, 200, 255)
-"""Not finite: a colour that is in neither map."""
+"""Not finite: a color that is in neither map."""
 _MOST_CELLS = 128
 """A side; with more, a single cell that matters would be too small to notice."""
 _SIDE = 420.0
@@ -36,7 +36,7 @@ _LETTER = 6.6
 
 
 def heatmap(matrix: Matrix) -> Markup:
-    """The grid with row and column names, a colour scale, and numbers in the cells where they fit."""
+    """The grid with row and column names, a color scale, and numbers in the cells where they fit."""
     values = floats(matrix.values)
     if values.ndim != 2 or not values.size:
         return element("p", f"Empty: shape {np.shape(matrix.values)}.", class_="empty")
@@ -50,8 +50,8 @@ def heatmap(matrix: Matrix) -> Markup:
     return join([_svg(matrix, few, rows, columns, (width, height), left), *_notes(values, steps)])
 
 
-def coloured(values: Float[np.ndarray, "rows columns"], *, log: bool) -> UInt8[np.ndarray, "rows columns 4"]:
-    """Each cell's colour: rising for one sign, two-sided around zero for both; transparent where a logarithm has no value."""
+def colored(values: Float[np.ndarray, "rows columns"], *, log: bool) -> UInt8[np.ndarray, "rows columns 4"]:
+    """Each cell's color: rising for one sign, two-sided around zero for both; transparent where a logarithm has no value."""
     found = finite_range(values) or (0.0, 0.0)
     signed = found[0] < 0 < found[1] and not log
     if log:
@@ -66,11 +66,11 @@ def coloured(values: Float[np.ndarray, "rows columns"], *, log: bool) -> UInt8[n
     place = np.where(known, scaled, 0.0)
     anchors = np.array(_TWO_SIDED if signed else _RISING, np.float64)
     at = np.linspace(0, 1, len(anchors))
-    colours = np.stack(
+    colors = np.stack(
         [np.interp(place, at, anchors[:, channel]) for channel in range(3)] + [np.where(known, 255.0, 0.0)], axis=-1
     )
-    colours[~np.isfinite(values)] = _BROKEN
-    return np.rint(colours).astype(np.uint8)
+    colors[~np.isfinite(values)] = _BROKEN
+    return np.rint(colors).astype(np.uint8)
 
 
 def _svg(
@@ -81,7 +81,7 @@ def _svg(
     cell: tuple[float, float],
     left: float,
 ) -> Markup:
-    pixels = coloured(values, log=matrix.log)
+    pixels = colored(values, log=matrix.log)
     across, down = cell[0] * values.shape[1], cell[1] * values.shape[0]
     top = 8.0
     grid = element(
@@ -96,7 +96,7 @@ def _svg(
     frame = element("rect", class_="frame", x=left, y=top, width=f"{across:.2f}", height=f"{down:.2f}")
     shapes = [grid, frame, _row_names(rows, cell[1], left, top), _column_names(columns, cell[0], left, top + down)]
     shapes += [_axis_names(matrix, left, top, across, down), _numbers(values, pixels, cell, left, top)]
-    shapes.append(_colour_scale(values, matrix.log, left + across + 16, top, max(down, 90.0)))
+    shapes.append(_color_scale(values, matrix.log, left + across + 16, top, max(down, 90.0)))
     total = left + across + 92, max(top + down, top + 100) + 44
     found = finite_range(values)
     words = f"{matrix.title}: {values.shape[0]} × {values.shape[1]}" + (
@@ -221,10 +221,10 @@ def _brief(value: float) -> str:
     return f"{value:.2f}" if 0.01 <= abs(value) < 1000 else f"{value:.0e}"
 
 
-def _colour_scale(
+def _color_scale(
     values: Float[np.ndarray, "rows columns"], log: bool, left: float, top: float, height: float
 ) -> Markup:
-    """A bar from the least to the greatest value, drawn with the colours of the cells themselves."""
+    """A bar from the least to the greatest value, drawn with the colors of the cells themselves."""
     found = finite_range(np.where(logged(np.abs(values)) > -np.inf, np.abs(values), np.nan) if log else values)
     if found is None or found[0] == found[1]:
         return Markup("")
@@ -235,7 +235,7 @@ def _colour_scale(
     ramp = np.logspace(np.log10(high), np.log10(low), 64) if log else np.linspace(high, low, 64)
     bar = element(
         "image",
-        href=data_uri(coloured(ramp[:, None], log=log)),
+        href=data_uri(colored(ramp[:, None], log=log)),
         x=f"{left:.1f}",
         y=top,
         width=12,

@@ -172,7 +172,7 @@ def _check(result: Result, anchor: str) -> Markup:
 
 
 def _body(result: Result) -> list[Markup]:
-    parts = [finding_block(finding, alone=len(result.findings) == 1) for finding in result.findings]
+    parts = [finding_block(finding, first=place == 0) for place, finding in enumerate(result.findings)]
     shown = {measure.name for finding in result.findings for measure in finding.measures}
     others = [measure for measure in result.measures if measure.name not in shown]
     if others:

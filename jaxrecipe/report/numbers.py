@@ -42,7 +42,7 @@ def plural(count: int, noun: str) -> str:
 
 
 def clean(text: str) -> str:
-    """Words that cannot move the cursor, change colours or reverse the line: control characters become `�`."""
+    """Words that cannot move the cursor, change colors or reverse the line: control characters become `�`."""
     return "".join(
         "�" if unicodedata.category(c) in ("Cc", "Cs", "Cf") and c not in "\n\u200d\ufeff" else c for c in text
     )

@@ -11,12 +11,12 @@ from jaxrecipe.report.markup import Markup, element, join
 from jaxrecipe.report.run import Run
 
 
-def finding_block(finding: Finding, *, alone: bool = False) -> Markup:
-    """One finding: what is wrong, the numbers it rests on, and its causes. Alone, its message stands in the headline."""
+def finding_block(finding: Finding, *, first: bool = False) -> Markup:
+    """One finding: what is wrong, the numbers it rests on, and its causes. The message of a check's first one stands in its headline."""
     code = element("code", finding.code, class_="code")
     head = element("p", element("b", finding.severity, class_="tone"), " ", code, class_="what")
     parts = [head]
-    if not alone:
+    if not first:
         parts.append(element("p", finding.message, class_="message"))
     if finding.measures:
         parts.append(measure_table(finding.measures))

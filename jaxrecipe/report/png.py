@@ -7,8 +7,8 @@ import zlib
 import numpy as np
 from jaxtyping import UInt8
 
-_COLOUR_TYPES = {1: 0, 3: 2, 4: 6}
-"""PNG colour types by channels: grey, RGB, RGBA."""
+_COLOR_TYPES = {1: 0, 3: 2, 4: 6}
+"""PNG color types by channels: gray, RGB, RGBA."""
 
 
 def png(pixels: UInt8[np.ndarray, "height width channels"]) -> bytes:
@@ -18,9 +18,9 @@ def png(pixels: UInt8[np.ndarray, "height width channels"]) -> bytes:
         ValueError: if there is no pixel or another number of channels.
     """
     height, width, channels = pixels.shape
-    if channels not in _COLOUR_TYPES or not pixels.size:
+    if channels not in _COLOR_TYPES or not pixels.size:
         raise ValueError(f"a PNG needs at least one pixel and 1, 3 or 4 channels; got shape {pixels.shape}")
-    header = struct.pack(">IIBBBBB", width, height, 8, _COLOUR_TYPES[channels], 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, 8, _COLOR_TYPES[channels], 0, 0, 0)
     rows = pixels.reshape(height, width * channels)
     filtered = np.concatenate([np.zeros((height, 1), np.uint8), rows], axis=1)  # each row begins with its filter: none
     parts = _chunk(b"IHDR", header), _chunk(b"IDAT", zlib.compress(filtered.tobytes(), 9)), _chunk(b"IEND", b"")

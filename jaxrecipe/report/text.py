@@ -1,4 +1,4 @@
-"""A report as text: with colours on a terminal, plain when piped."""
+"""A report as text: with colors on a terminal, plain when piped."""
 
 import io
 
@@ -23,7 +23,7 @@ STYLES = {
     Status.SKIP: ("–", "bright_black"),
     Status.EXPECTED: ("≈", "cyan"),
     Status.CRASHED: ("⚡", "bold magenta"),
-    Status.TIMEOUT: ("⧗", "magenta"),
+    Status.TIMEOUT: ("◔", "magenta"),
 }
 """A sign and a style for each status; the word always stands beside them."""
 OUTCOMES = {
@@ -48,7 +48,7 @@ MOST_CAUSES = 3
 
 
 def plain(run: Run, *, width: int = 100) -> str:
-    """The report as plain text without colours, lines at most `width` columns wide where words allow it."""
+    """The report as plain text without colors, lines at most `width` columns wide where words allow it."""
     file = io.StringIO()
     console = Console(
         file=file, width=max(width, _NARROWEST), color_system=None, force_terminal=False, force_jupyter=False

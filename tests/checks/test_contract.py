@@ -9,6 +9,7 @@ import pytest
 from jaxrecipe.checks.table import RECIPE, Check
 from jaxrecipe.recipe import check
 from jaxrecipe.report.result import Result, Status
+from tests.promises import broken_promises
 from tests.zoo.healthy import HEALTHY
 
 SEEDS = (0, 1, 2)
@@ -35,6 +36,7 @@ def test_no_check_fails_or_crashes_on_a_healthy_set_up_in_any_seed(name: str) ->
         bad += [f"seed {seed}, {r.name} {r.status}: {r.headline}" for r in report.results if r.status in BAD]
         assert len(report.results) == len(RECIPE)
         assert all(r.headline for r in report.results)
+        bad += [f"seed {seed}, {promise}" for r in report.results for promise in broken_promises(r)]
         assert bytes_of((task.train, task.test)) == before
     assert not bad
 

@@ -80,14 +80,14 @@ def matrices() -> tuple[Matrix, ...]:
 def images() -> tuple[Images, ...]:
     rng = np.random.default_rng(2)
     ramp = np.linspace(0, 1, 64).reshape(8, 8)
-    grey = np.stack([np.roll(ramp, shift) for shift in range(12)])
-    spoilt = grey[:2].copy()
+    gray = np.stack([np.roll(ramp, shift) for shift in range(12)])
+    spoilt = gray[:2].copy()
     spoilt[0, 2, 3] = np.nan
     return (
-        Images(title="Grey", images=grey, captions=[f"#{i} labelled {i % 10}" for i in range(12)]),
-        Images(title="Colour", images=rng.integers(0, 256, (6, 32, 32, 3), np.uint8), captions=["a", EVIL], high=255.0),
+        Images(title="Gray", images=gray, captions=[f"#{i} labeled {i % 10}" for i in range(12)]),
+        Images(title="Color", images=rng.integers(0, 256, (6, 32, 32, 3), np.uint8), captions=["a", EVIL], high=255.0),
         Images(title="With alpha", images=rng.random((2, 16, 16, 4), np.float32)),
-        Images(title="One channel, standardised", images=rng.normal(size=(3, 12, 12, 1)), low=-2.0, high=2.0),
+        Images(title="One channel, standardized", images=rng.normal(size=(3, 12, 12, 1)), low=-2.0, high=2.0),
         Images(title="A NaN pixel", images=spoilt, captions=("look", "")),
         Images(title="No images", images=np.zeros((0, 8, 8))),
     )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from jaxrecipe.report.axes import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Scale, linear_ticks, log_ticks, y_scale
 from jaxrecipe.report.charts import curve_chart, histogram_chart
-from jaxrecipe.report.heatmap import coloured, heatmap
+from jaxrecipe.report.heatmap import colored, heatmap
 from jaxrecipe.report.result import Curve, Histogram, Matrix
 
 
@@ -134,27 +134,27 @@ def test_no_pixel_for_what_has_no_place() -> None:
     assert np.isnan(scale(np.array([0.0, -1.0, np.nan, np.inf]))).all()
 
 
-def test_colours_rise_with_the_value() -> None:
-    pixels = coloured(np.linspace(0, 1, 20)[None], log=False)[0].astype(float)
+def test_colors_rise_with_the_value() -> None:
+    pixels = colored(np.linspace(0, 1, 20)[None], log=False)[0].astype(float)
     brightness = pixels[:, :3] @ [0.299, 0.587, 0.114]
     assert (np.diff(brightness) > 0).all()
 
 
 def test_zero_is_the_middle_of_two_sides() -> None:
-    pixels = coloured(np.array([[-1.0, 0.0, 4.0]]), log=False)[0]
+    pixels = colored(np.array([[-1.0, 0.0, 4.0]]), log=False)[0]
     assert len(set(pixels[1, :3].tolist())) == 1
     assert pixels[2, 0] > pixels[2, 2]
     assert pixels[0, 2] > pixels[0, 0]
 
 
-def test_what_is_not_finite_has_a_colour_of_its_own() -> None:
-    pixels = coloured(np.array([[0.0, 1.0, np.nan, np.inf, -np.inf]]), log=False)[0]
+def test_what_is_not_finite_has_a_color_of_its_own() -> None:
+    pixels = colored(np.array([[0.0, 1.0, np.nan, np.inf, -np.inf]]), log=False)[0]
     assert [tuple(p) for p in pixels[2:].tolist()] == [(255, 0, 200, 255)] * 3
     assert (255, 0, 200, 255) not in [tuple(p) for p in pixels[:2].tolist()]
 
 
 def test_a_logarithm_that_does_not_exist_is_transparent() -> None:
-    pixels = coloured(np.array([[0.0, 1e-3, 1.0, -1.0]]), log=True)[0]
+    pixels = colored(np.array([[0.0, 1e-3, 1.0, -1.0]]), log=True)[0]
     assert pixels[:, 3].tolist() == [0, 255, 255, 255]
     assert pixels[2].tolist() == pixels[3].tolist()
 

@@ -64,14 +64,14 @@ def test_plain_whatever_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
     assert plain(made_up.report(), width=90) == before
 
 
-def test_colours_on_a_terminal() -> None:
+def test_colors_on_a_terminal() -> None:
     console = Console(file=io.StringIO(), width=100, force_terminal=True, color_system="truecolor")
     console.print(made_up.report())
     assert isinstance(console.file, io.StringIO)
-    coloured = console.file.getvalue()
-    assert "\x1b[1;31m✗ FAIL" in coloured
-    uncoloured = "\n".join(line.rstrip() for line in re.sub(r"\x1b\[[0-9;]*m", "", coloured).splitlines())
-    assert uncoloured == plain(made_up.report(), width=100)
+    colored = console.file.getvalue()
+    assert "\x1b[1;31m✗ FAIL" in colored
+    uncolored = "\n".join(line.rstrip() for line in re.sub(r"\x1b\[[0-9;]*m", "", colored).splitlines())
+    assert uncolored == plain(made_up.report(), width=100)
 
 
 def test_user_text_cannot_steer_the_terminal() -> None:
@@ -114,7 +114,7 @@ def test_it_ends_with_the_likeliest_causes() -> None:
 
 def test_closing_line() -> None:
     end = words(plain(made_up.report()).partition("Most likely causes")[0][-400:])
-    assert "✗ 1 failed ⚡ 1 crashed ⧗ 1 ran out of time ! 1 warned ≈ 1 failed as expected ✓ 2 passed – 1 skipped" in end
+    assert "✗ 1 failed ⚡ 1 crashed ◔ 1 ran out of time ! 1 warned ≈ 1 failed as expected ✓ 2 passed – 1 skipped" in end
     assert "1 min 27 s · 12 programs compiled · seed 3" in end
     assert made_up.report().notes[0] in end
 

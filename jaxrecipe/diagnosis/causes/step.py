@@ -135,7 +135,7 @@ CAUSES: tuple[Cause, ...] = (
     ),
     Cause(
         code="step/augmentation-mixes-examples",
-        title="augment mixes examples, inputs and targets alike, as mixup does, and the task does not say so.",
+        title="augment mixes examples, inputs and targets alike, as mixup does, which is not declared.",
         harm="Checks that compare examples cannot know that it is meant.",
         fix="If it is meant, declare mixes_examples=True. Otherwise draw and apply it for each example.",
     ),
