@@ -71,7 +71,6 @@ class Setup:
         seed: everything random in the checks follows from it.
         train, test: the data as random-access sources; `test` may be None.
         loop: the user's own training loop or, when there is none, the library's in the same form.
-        owns_loop: whether `loop` is the user's own.
     """
 
     task: Task
@@ -79,7 +78,6 @@ class Setup:
     train: Source
     test: Source | None
     loop: Loop
-    owns_loop: bool
     _forward: Any = field(repr=False)
     _losses: Any = field(repr=False)
     _gradients: Any = field(repr=False)
@@ -262,7 +260,6 @@ def make_setup(task: Task, *, seed: int = 0) -> Setup:
         train=train,
         test=None if task.test is None else as_source(task.test),
         loop=loop,
-        owns_loop=task.loop is not None,
         _forward=forward,
         _losses=losses,
         _gradients=gradients,

@@ -51,7 +51,7 @@ def half_format(setup: Setup) -> HalfFormat | None:
         return HalfFormat(found, "model")
     step: Any = setup.loop.step
     # Only a step that is jitted may be traced without a word: others may do anything when they are called.
-    if not setup.owns_loop or not hasattr(step, "trace"):
+    if not hasattr(step, "trace"):
         return None
     found = half_of(step.trace(setup.fresh_state(), *setup.batch, setup.key).jaxpr)
     return HalfFormat(found, "step") if found else None
@@ -207,14 +207,19 @@ class Scale:
 
 
 def scale_in_force(setup: Setup) -> Scale:
-    """The task's loss scale, or what the state of the user's own loop shows of one."""
+    """The task's loss scale, or what the state of the loop shows of one."""
     given = setup.task.loss_scale
     if given.kind != "none":
         return Scale(given.kind, float(given.scale), float(given.min_scale))
-    if not setup.owns_loop:
-        return Scale("none", 1.0)
-    shown = shown_scale(setup.fresh_state())
+    state = setup.fresh_state()
+    if any(map(_is_loss_scale, jax.tree.leaves(state, is_leaf=_is_loss_scale))):
+        return Scale("none", 1.0)  # the task's own, which is none
+    shown = shown_scale(state)
     return Scale("unknown", 1.0) if shown is None else Scale("dynamic", shown)
+
+
+def _is_loss_scale(node: Any) -> bool:
+    return isinstance(node, scaling.LossScale)
 
 
 _OWNERS = ("loss_scale", "loss_scaling", "dynamic_scale", "grad_scale", "scaler", "scaling")
