@@ -1,6 +1,9 @@
-"""The command line: `jaxrecipe` and `python -m jaxrecipe`. Reports go to standard output, progress and errors to standard error.
+"""The command line: `jaxrecipe` and `python -m jaxrecipe`.
 
-Exit codes: 0 clean, 1 a check failed or crashed, 2 bad usage, 3 an error of jaxrecipe itself, 130 interrupted, 141 broken pipe.
+Reports go to standard output, progress and errors to standard error.
+
+Exit codes: 0 clean, 1 a check failed or crashed, 2 bad usage, 3 an error of jaxrecipe itself, 130 interrupted,
+141 broken pipe.
 """
 
 import argparse
@@ -116,7 +119,8 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", metavar="N", type=options.seed, default=0, help=seed)
     parser.add_argument("--json", metavar="PATH", type=options.output, help="write the report as data")
     parser.add_argument("--html", metavar="PATH", type=options.output, help="write the report as a page")
-    cache = "compile everything anew; otherwise programs are kept in $XDG_CACHE_HOME/jaxrecipe/xla or ~/.cache/jaxrecipe/xla"
+    kept = "$XDG_CACHE_HOME/jaxrecipe/xla or ~/.cache/jaxrecipe/xla"
+    cache = f"compile everything anew; otherwise programs are kept in {kept}"
     parser.add_argument("--no-cache", action="store_true", help=cache)
 
 
@@ -183,7 +187,7 @@ def _prepare_cifar10(options: argparse.Namespace) -> int:
 
 
 def _checked(task: "Task", **options: Any) -> "Report":
-    """The report, with progress. What a check raises is in the report; a task or an option that cannot work is bad usage."""
+    """The report, with progress; a task or an option that cannot work is bad usage."""
     from jaxrecipe.cli.loading import UsageError
     from jaxrecipe.cli.progress import checking
     from jaxrecipe.recipe import RECIPE, as_table, check, select_checks

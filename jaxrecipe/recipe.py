@@ -95,7 +95,7 @@ def run_one(
 ) -> Result:
     """One check, timed, its name and thresholds written down.
 
-    If it raises, the result is CRASHED and never "your model is wrong"; if it takes longer than the limit, it is TIMEOUT.
+    If it raises, the result is CRASHED and never "your model is wrong"; beyond the limit, it is TIMEOUT.
     """
     row, values = as_check(check), dict(thresholds or {})
     started = time.perf_counter()

@@ -39,9 +39,9 @@ def recipe_tests(
 ) -> Callable[..., None]:
     """A parametrised test function: assign it to a name that starts with `test_`.
 
-    A FAIL fails its case with all findings, the numbers and what to do; a SKIP skips it with the reason; a WARN passes with a
-    `RecipeWarning`; a check that crashed fails its case with the traceback, one that ran out of time with its limit. The task is validated and its programs are compiled
-    once for all cases of a process.
+    A FAIL fails its case with all findings, the numbers and what to do; a SKIP skips it with the reason; a WARN passes
+    with a `RecipeWarning`; a check that crashed fails its case with the traceback, one that ran out of time with its
+    limit. The task is validated and its programs are compiled once for all cases of a process.
 
     Args:
         task: the training set-up, or a function without arguments that makes it when the first case runs.

@@ -12,7 +12,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "jaxrecipe"
 
-# What each unit (a module or a folder of the package) may import besides itself. A unit that is not here fails the test.
+# What each unit (a module or a folder of the package) may import besides itself. A unit that is not here fails
+# the test.
 ARROWS: dict[str, set[str]] = {
     "trees": set(),
     "compiles": set(),
@@ -74,7 +75,7 @@ def modules() -> dict[str, Path]:
 
 
 def imported(source: str, known: set[str], *, at_run_time: bool = False) -> Iterator[str]:
-    """Modules of the package that a source imports, inside functions too; `at_run_time` without those for type checkers."""
+    """Modules that a source imports, inside functions too; `at_run_time` without those for type checkers."""
     tree = ast.parse(source)
     nodes = _at_run_time(tree) if at_run_time else ast.walk(tree)
     for node in nodes:

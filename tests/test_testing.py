@@ -114,7 +114,8 @@ def test_a_warning_is_shown_with_its_hint(run: Run) -> None:
 
 def test_options_are_passed_on(run: Run) -> None:
     outcome = run(
-        "test_recipe = recipe_tests(checks=CHECKS, task=task, skip=['crash', 'strange'], thresholds={'bad': {'limit': 7.0}}, expect={'bad': 'known'})",
+        "test_recipe = recipe_tests(checks=CHECKS, task=task, skip=['crash', 'strange'], "
+        "thresholds={'bad': {'limit': 7.0}}, expect={'bad': 'known'})",
         "-v",
     )
     outcome.assert_outcomes(passed=2, skipped=1)
@@ -125,7 +126,8 @@ def test_options_are_passed_on(run: Run) -> None:
 
 
 def test_the_task_is_made_once_and_only_when_a_case_runs(run: Run) -> None:
-    source = "test_recipe = recipe_tests(checks=CHECKS, task=task)\nassert not made\ndef test_last():\n    assert len(made) == 1"
+    source = "test_recipe = recipe_tests(checks=CHECKS, task=task)\nassert not made\n"
+    source += "def test_last():\n    assert len(made) == 1"
     outcome = run(source, "-k", "good or strange or last")
     outcome.assert_outcomes(passed=3, deselected=3, warnings=1)
 

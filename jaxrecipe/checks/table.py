@@ -70,7 +70,7 @@ SAVE_AND_RESTORE = Need(
 )
 INDEPENDENT_EXAMPLES = Need(
     lambda setup: not setup.task.mixes_examples,
-    "The loss compares the examples of a batch (mixes_examples=True), so its mean depends on the batch size on purpose. "
+    "The loss compares the examples of a batch (mixes_examples=True), so its mean depends on its size on purpose. "
     "Give a task without it, and metrics of single examples, to have the rest of the evaluation checked.",
 )
 DECLARED_TARGET = Need(
@@ -85,8 +85,8 @@ class Check:
     """A row of the table: a check, and what is known of it without running it.
 
     Attributes:
-        run: `run(setup, *, key, ...thresholds) -> Result`. Its docstring is its page; its keyword arguments with defaults are its
-            thresholds.
+        run: `run(setup, *, key, ...thresholds) -> Result`. Its docstring is its page; its keyword arguments with
+            defaults are its thresholds.
         stage: the recipe's stage.
         step: the recipe's step that it does, in the words of the article; empty for checks of our own.
         needs: without which it is skipped.

@@ -1,4 +1,4 @@
-"""What `jaxrecipe demo` adds to a report: the accuracy of the healthy set-up, or which checks caught the planted bug."""
+"""What `jaxrecipe demo` adds to a report: the accuracy of the healthy set-up, or what caught the planted bug."""
 
 from dataclasses import replace
 

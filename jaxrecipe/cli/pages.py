@@ -43,7 +43,7 @@ def explain(name: str, checks: Sequence[Check] = RECIPE) -> str:
 
 
 def check_page(check: Check) -> str:
-    """The whole page of a check: what it does, why it matters, what to do, its thresholds, and the causes it can name."""
+    """The whole page of a check: what it does, why it matters, what to do, its thresholds, and what it may name."""
     doc = inspect.getdoc(check.run) or ""
     prose = doc[: start.start()] if (start := _SECTION.search(doc)) else doc
     source = re.search(r"^Sources?: .*(?:\n(?!\n|\w+:).*)*", doc, re.MULTILINE)

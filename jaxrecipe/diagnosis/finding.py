@@ -11,8 +11,8 @@ class Finding:
     """One thing that a check found.
 
     Attributes:
-        code: what is wrong, stable over versions ("loss/softmax-twice"): a row of the table of causes. Where the check sees a
-            symptom, the code names the symptom and `causes` what may be behind it.
+        code: what is wrong, stable over versions ("loss/softmax-twice"): a row of the table of causes. Where the check
+            sees a symptom, the code names the symptom and `causes` what may be behind it.
         severity: how bad it is.
         message: one sentence with the numbers of this set-up: what is wrong, not what to do.
         measures: the numbers that it rests on, the deciding one first.

@@ -28,9 +28,10 @@ class Measure:
         severity: what leaving `low` to `high` means.
         unit: of the value and its bounds ("nats", "steps", "examples"), empty for a plain number.
         error: standard error of the value, where it is an estimate.
-        code: the finding that leaving the bounds amounts to, by its code; empty where the check decides by more than this number.
-        thresholds: which of the bounds is a threshold of the check, by the threshold's name: `{"high": "high_warn"}`. Such a
-            bound can be moved without running the check again.
+        code: the finding that leaving the bounds amounts to, by its code; empty where the check decides by more than
+            this number.
+        thresholds: which of the bounds is a threshold of the check, by the threshold's name: `{"high": "high_warn"}`.
+            Such a bound can be moved without running the check again.
     """
 
     name: str
@@ -66,7 +67,7 @@ class Measure:
 
     @property
     def margin(self) -> float | None:
-        """How far the value lies inside of the nearest bound, in its own unit; negative outside; None without bounds."""
+        """How far inside of the nearest bound the value lies, in its unit; negative outside; None without bounds."""
         lows = [bound for bound in (self.low, self.fail_low) if bound is not None]
         highs = [bound for bound in (self.high, self.fail_high) if bound is not None]
         distances = [self.value - max(lows)] if lows else []

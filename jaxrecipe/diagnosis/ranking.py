@@ -9,8 +9,8 @@ from jaxrecipe.diagnosis.finding import Finding
 def ranked_causes(findings: Iterable[Finding]) -> tuple[Cause, ...]:
     """Each cause once, the likeliest first; of two with one code the one that says what points to it here.
 
-    Every finding shares one vote among its causes, the first of n getting the most (weights 1, 1/2, 1/3, ...); of two with
-    equal votes the one that was named first comes first.
+    Every finding shares one vote among its causes, the first of n getting the most (weights 1, 1/2, 1/3, ...); of two
+    with equal votes the one that was named first comes first.
     """
     votes: dict[str, float] = {}
     causes: dict[str, Cause] = {}

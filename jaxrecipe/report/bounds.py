@@ -16,7 +16,7 @@ def with_unit(measure: Measure) -> str:
 
 
 def distance(measure: Measure) -> str:
-    """How far inside or outside: "outside by 1.2, 60 standard errors"; empty without bounds or for what is no number."""
+    """How far inside or outside: "outside by 1.2, 60 standard errors"; empty without bounds, and for NaN."""
     margin = measure.margin
     if margin is None or margin != margin:
         return ""

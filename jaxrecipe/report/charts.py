@@ -1,4 +1,4 @@
-"""Curves and histograms as SVG. The script adds the reading of values under the pointer; without it nothing else is lost."""
+"""Curves and histograms as SVG; the page's script only adds the reading of values under the pointer."""
 
 import itertools
 from collections.abc import Iterator, Mapping

@@ -16,7 +16,7 @@ _MOST_IMAGES = 256
 _MOST_ROWS = 2000
 _ROWS_WORTH_SEARCHING = 8
 _SMALL, _LARGE = 96, 224
-"""Sides in pixels: small pictures are enlarged to about the first, none is drawn larger than the second unless it is."""
+"""Sides in pixels: small pictures are enlarged to about the first; the second is the most for those that are not."""
 _BROKEN = (255.0, 0.0, 200.0)
 
 
@@ -55,13 +55,14 @@ def image_grid(images: Images) -> Markup:
         )
         items.append(element("li", drawn, element("span", caption or f"{i}", title=caption or None)))
     left = len(stack) - len(items)
-    scale = f"{plural(len(stack), 'picture')} of {height} × {width}, black {number(float(images.low))}, white {number(float(images.high))}"
+    ends = f"black {number(float(images.low))}, white {number(float(images.high))}"
+    scale = f"{plural(len(stack), 'picture')} of {height} × {width}, {ends}"
     note = element("p", scale + (f"; {left:,} more not drawn" if left else "") + ".", class_="note")
     return join([element("ul", *items, class_="pictures"), note])
 
 
 def shown(picture: np.ndarray, low: float, high: float) -> UInt8[np.ndarray, "height width channels"]:
-    """A picture as bytes: values from `low` to `high` become 0 to 255, those beyond are clipped, not-a-number is magenta."""
+    """A picture as bytes: values from `low` to `high` become 0 to 255, clipped beyond; NaN is magenta."""
     values = floats(picture)
     values = values[..., None] if values.ndim == 2 else values
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
@@ -75,7 +76,7 @@ def shown(picture: np.ndarray, low: float, high: float) -> UInt8[np.ndarray, "he
 
 
 def table(evidence: Table) -> Markup:
-    """A table that the script makes sortable and searchable; a single column of words is shown as the text that it is."""
+    """A table that the script makes sortable and searchable; a single column of words is shown as text."""
     rows = [tuple(row) for row in evidence.rows]
     if len(evidence.columns) == 1 and all(isinstance(row[0], str) for row in rows if row) and rows:
         return element("pre", "\n".join(str(row[0]) for row in rows if row), tabindex=0)

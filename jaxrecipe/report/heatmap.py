@@ -1,4 +1,4 @@
-"""A matrix as a heat map: the cells as one PNG, so that a large matrix stays a small file, with labels and a scale as SVG."""
+"""A matrix as a heat map: the cells as one PNG, so that the file stays small, with labels and a scale as SVG."""
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -51,7 +51,7 @@ def heatmap(matrix: Matrix) -> Markup:
 
 
 def colored(values: Float[np.ndarray, "rows columns"], *, log: bool) -> UInt8[np.ndarray, "rows columns 4"]:
-    """Each cell's color: rising for one sign, two-sided around zero for both; transparent where a logarithm has no value."""
+    """Each cell's color: rising for one sign, two-sided for both; transparent where a logarithm has no value."""
     found = finite_range(values) or (0.0, 0.0)
     signed = found[0] < 0 < found[1] and not log
     if log:
@@ -252,6 +252,7 @@ def _notes(values: Float[np.ndarray, "rows columns"], steps: tuple[int, int]) ->
     notes = [f"{plural(broken, 'value')} not finite (magenta)."] if broken else []
     if max(steps) > 1:
         notes.append(
-            f"{values.shape[0]:,} × {values.shape[1]:,} values; each cell shows the strongest of {steps[0]} × {steps[1]}."
+            f"{values.shape[0]:,} × {values.shape[1]:,} values; "
+            f"each cell shows the strongest of {steps[0]} × {steps[1]}."
         )
     return [element("p", " ".join(notes), class_="note")] if notes else []

@@ -1,4 +1,4 @@
-"""A report as one HTML file that needs nothing else: no network, no other file; without its script it still shows everything."""
+"""A report as one HTML file that needs no network and no other file, and shows everything without its script."""
 
 import base64
 import hashlib

@@ -86,9 +86,10 @@ def unit_scaled(values: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shap
 def strongest(
     values: Shaped[np.ndarray, "rows columns"], rows: int, columns: int
 ) -> Shaped[np.ndarray, "few_rows few_columns"]:
-    """A matrix in at most `rows` × `columns` cells: of each block of cells the one of largest magnitude, NaN before all.
+    """A matrix in at most `rows` × `columns` cells: of each block of cells the largest magnitude, NaN before all.
 
-    A single cell that should not be there (one leak in a dependency chart) must survive the shrinking; a mean would hide it.
+    A single cell that should not be there (one leak in a dependency chart) must survive the shrinking; a mean would
+    hide it.
     """
     for axis, most in ((0, rows), (1, columns)):
         width = block_width(values.shape[axis], most)
@@ -106,7 +107,7 @@ def block_width(size: int, most: int) -> int:
 
 
 def thinned(y: Float[np.ndarray, "points"], most: int) -> Int[np.ndarray, "kept"]:
-    """Indices of at most about `most` points that draw the same line: the least and greatest of each stretch, and what is not finite."""
+    """Indices of about `most` points that draw the same line: extremes of each stretch, and what is not finite."""
     if y.size <= most:
         return np.arange(y.size)
     kept = [0, y.size - 1]

@@ -1,4 +1,4 @@
-"""What was found, as parts of the page: findings with their causes, numbers with their bounds, and the likeliest causes."""
+"""What was found, as parts of the page: findings with causes, numbers with bounds, and the likeliest causes."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,7 +12,7 @@ from jaxrecipe.report.run import Run
 
 
 def finding_block(finding: Finding, *, first: bool = False) -> Markup:
-    """One finding: what is wrong, the numbers it rests on, and its causes. The message of a check's first one stands in its headline."""
+    """One finding: its message (that of a check's first one is the headline), its numbers, and its causes."""
     code = element("code", finding.code, class_="code")
     head = element("p", element("b", finding.severity, class_="tone"), " ", code, class_="what")
     parts = [head]

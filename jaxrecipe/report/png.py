@@ -12,7 +12,7 @@ _COLOR_TYPES = {1: 0, 3: 2, 4: 6}
 
 
 def png(pixels: UInt8[np.ndarray, "height width channels"]) -> bytes:
-    """The bytes of a PNG file (PNG specification, third edition); 1, 3 or 4 channels of 8 bits, no filter, no interlace.
+    """The bytes of a PNG file (PNG specification, third edition); 1, 3 or 4 channels of 8 bits, unfiltered.
 
     Raises:
         ValueError: if there is no pixel or another number of channels.

@@ -45,15 +45,15 @@ class Report(Run):
     def with_thresholds(self, thresholds: Mapping[str, Mapping[str, Scalar]]) -> "Report":
         """The same measurements judged by other thresholds, without running anything again.
 
-        A finding goes when the number that it rests on keeps its new bounds, and changes its severity with them; a number
-        that leaves its new bounds becomes a finding.
+        A finding goes when the number that it rests on keeps its new bounds, and changes its severity with them; a
+        number that leaves its new bounds becomes a finding.
 
         Args:
             thresholds: `{check: {threshold: value}}`; under "*" for every check that has a threshold of that name.
 
         Raises:
-            ValueError: if a check or a threshold is not in the report, or no measured number has it as its bound, so that the
-                check has to be run again; lists all that is wrong.
+            ValueError: if a check or a threshold is not in the report, or no measured number has it as its bound, so
+                that the check has to be run again; lists all that is wrong.
         """
         moves = moves_of_each(self.results, thresholds)
         return replace(self, results=tuple(judged_again(result, moves[result.name]) for result in self.results))
@@ -78,7 +78,7 @@ class Report(Run):
         return page(self)
 
     def to_json(self) -> str:
-        """All of the report as strict JSON. `from_json` gives it back without loss; see report/serial.py for the format."""
+        """All of the report as strict JSON, as report/serial.py says; `from_json` gives it back without loss."""
         from jaxrecipe.report.serial import dumps
 
         return dumps(self)

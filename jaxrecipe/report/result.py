@@ -27,8 +27,9 @@ __all__ = [
 class Status(enum.StrEnum):
     """How a check ended.
 
-    PASS: measured and right. WARN: worth a look. FAIL: almost certainly a bug. SKIP: does not apply, or could not be run, and
-    says why. EXPECTED: failed or warned, and the user had said that it would and why. CRASHED: the check itself raised.
+    PASS: measured and right. WARN: worth a look. FAIL: almost certainly a bug. SKIP: does not apply, or could not be
+    run, and says why. EXPECTED: failed or warned, and the user had said that it would and why. CRASHED: the check
+    itself raised.
     TIMEOUT: the check was ended by its wall-time limit, which says nothing about the set-up.
     """
 
@@ -43,7 +44,7 @@ class Status(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """One check's outcome. A check returns it with what it found; the recipe fills in which check it was and what it took.
+    """One check's outcome. A check returns it with what it found; the recipe adds which one it was and what it took.
 
     Attributes:
         summary: one sentence that says what was measured and is right, or why the check does not apply.
@@ -51,7 +52,7 @@ class Result:
         measures: every number that was measured, with its bounds, those of the findings included.
         evidence: what it looked at, to be drawn.
         ended: how it ended where the findings do not say: SKIP, CRASHED or TIMEOUT.
-        expected: why the user expects it to fail or warn; empty where they do not. With findings the status is EXPECTED.
+        expected: why the user expects it to fail or warn; empty where they do not. A finding is then EXPECTED.
         name: the check, named after the recipe's step.
         stage: the recipe's stage: "data", "skeleton", "overfit", ... .
         thresholds: every threshold in force, by the name under which it can be overridden.

@@ -1,8 +1,8 @@
 """Reports as strict JSON and back, without loss.
 
-The format is the dataclasses of report/run.py, report/result.py and diagnosis/, field by field, with each result's status and
-whether all is ok beside them. A field that is missing or unknown is an error. What JSON has no word for is an object with a
-"$type":
+The format is the dataclasses of report/run.py, report/result.py and diagnosis/, field by field, with each result's
+status and whether all is ok beside them. A field that is missing or unknown is an error. What JSON has no word for is
+an object with a "$type":
 
 - an evidence: "Curve", "Histogram", "Matrix", "Images" or "Table", and its fields;
 - an array: "array", `dtype`, `shape` and `values` in C order or, when it is large, `base64` of its little-endian bytes;

@@ -39,7 +39,7 @@ def sketch(evidence: Evidence, *, width: int) -> RenderableType:
 
 
 def sparkline(values: Float[np.ndarray, "points"], width: int, *, low: float, high: float) -> str:
-    """Values as a row of at most `width` bars from `low` to `high`; a stretch that holds a NaN or an infinity is a `×`."""
+    """Values as a row of at most `width` bars from `low` to `high`; a `×` where some are not finite."""
     if not values.size:
         return "(no points)"
     stretches = np.array_split(values, min(width, values.size))

@@ -25,7 +25,7 @@ VOID = {"meta", "br", "img", "input", "hr", "link"}
 
 @dataclass
 class Reader(HTMLParser):
-    """Reads a page with the standard library's parser: tags with attributes, texts, and whether every tag is closed in turn."""
+    """Reads a page with the standard library's parser: tags, texts, and whether every tag is closed in turn."""
 
     tags: list[tuple[str, dict[str, str | None]]] = field(default_factory=list)
     scripts: list[str] = field(default_factory=list)

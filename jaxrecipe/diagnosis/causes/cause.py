@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, kw_only=True)
 class Cause:
-    """What may be wrong with a training set-up, and what to do about it; also the page that `jaxrecipe explain CODE` prints.
+    """What may be wrong with a training set-up and what to do about it: what `jaxrecipe explain CODE` prints.
 
     Attributes:
         code: stable over versions, `area/name` ("loss/softmax-twice").
