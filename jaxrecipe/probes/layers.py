@@ -1,6 +1,7 @@
-"""What stands between the layers of a model, read off its traced program: what each kernel is given, and what was done to that before.
+"""What stands between the layers of a model, read off its traced program.
 
-Nothing is computed. A kernel is a parameter of two axes or more that data are multiplied with.
+Says what each kernel is given, and what was done to that before. Nothing is computed. A kernel is a
+parameter of two axes or more that data are multiplied with.
 """
 
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ import jax
 import numpy as np
 from jax.extend import core as jex
 
+from jaxrecipe import trees
 from jaxrecipe.setup import Setup
 
 STRAIGHT = frozenset(
@@ -44,6 +46,7 @@ STRAIGHT = frozenset(
 )
 """Operations that keep a value linear in its data, the other operand being constant where there are two."""
 CALLS = ("jaxpr", "call_jaxpr", "fun_jaxpr")
+"""Under which parameter an operation keeps the program that it calls."""
 
 
 class Size(NamedTuple):
@@ -55,7 +58,12 @@ class Size(NamedTuple):
 
 @dataclass(frozen=True)
 class Past:
-    """What happened to a value since the last kernel: "linear" (nothing), "sigmoid", "softmax", "exp", or "other"; and that kernel's size."""
+    """What happened to a value since the last kernel, and that kernel's size.
+
+    Attributes:
+        what: "linear" (nothing), "sigmoid", "softmax", "exp", or "other".
+        size: None where the kernel is no matrix, or there was none.
+    """
 
     what: str
     size: Size | None = None
@@ -71,7 +79,7 @@ class Joint:
 
     @property
     def pointless(self) -> bool:
-        """Two matrices with nothing between them, through a middle that is wider than both ends: one matrix could do the same."""
+        """Two matrices with nothing between them and a middle wider than both ends: one matrix could do the same."""
         wide = self.first is not None and self.first.outputs > max(self.first.inputs, self.second.outputs)
         return self.between == "linear" and wide
 
@@ -89,6 +97,17 @@ def joints(setup: Setup) -> list[Joint]:
     found: list[Joint] = []
     _walk(traced.jaxpr, pasts, found)
     return found
+
+
+def biases_without_gradient(gradient: Any) -> list[str]:
+    """Paths of the parameters of one axis whose gradient is zero while another's is not.
+
+    The bias in front of an activation that never opens has none, whatever the inputs; a kernel has none
+    for blank inputs either.
+    """
+    leaves = {path: np.asarray(leaf) for path, leaf in trees.named_leaves(gradient).items() if trees.is_floating(leaf)}
+    silent = [path for path, leaf in leaves.items() if not leaf.any()]
+    return [path for path in silent if leaves[path].ndim == 1] if len(silent) < len(leaves) else []
 
 
 def _walk(jaxpr: Any, given: Sequence[Past | None], found: list[Joint]) -> list[Past | None]:

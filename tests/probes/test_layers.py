@@ -5,9 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 import pytest
 
-from jaxrecipe.probes.layers import Joint, Size, joints
+from jaxrecipe.probes.layers import Joint, Size, biases_without_gradient, joints
 from jaxrecipe.setup import make_setup
 from jaxrecipe.task import Task
 from tests.zoo import sequences as s
@@ -59,3 +60,11 @@ def test_two_matrices_in_a_row_are_pointless_when_the_middle_is_wider_than_both_
     (joint,) = found(layers(lambda x: 2.0 * x, 64, width, 10))
     assert joint.between == "linear"
     assert joint.pointless is pointless
+
+
+def test_biases_that_get_no_gradient() -> None:
+    dead, alive = np.zeros(3, np.float32), np.ones(3, np.float32)
+    blank = np.zeros((2, 3), np.float32)
+    assert biases_without_gradient({"a": {"bias": dead, "kernel": blank}, "b": {"bias": alive}}) == ["a/bias"]
+    assert biases_without_gradient({"a": {"bias": alive, "kernel": blank}}) == []
+    assert biases_without_gradient({"a": {"bias": dead, "kernel": blank}}) == []

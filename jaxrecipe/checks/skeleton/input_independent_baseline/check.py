@@ -15,11 +15,11 @@ HARDLY_AHEAD = 2.0
 FELL_BACK = 1.0
 """Standard errors by which a lead must have shrunk since its best for the run to have fallen back."""
 SMALL_BATCH = 4
-"""Fewer examples a step than this and each step undoes what the last one learned, at a learning rate for usual batches."""
+"""With fewer examples a step than this each step undoes what the last one learned, at usual learning rates."""
 RISEN = 0.1
 """Share by which the training loss must have risen for the learning rate to be too high."""
 HARDLY_MOVED = 0.01
-"""Parameters that all steps together moved by less than this share of their size were hardly trained; 1e-3 a step is usual."""
+"""Parameters that all steps moved by less than this share of their size were not trained; 1e-3 a step is usual."""
 
 
 def input_independent_baseline(
@@ -34,14 +34,14 @@ def input_independent_baseline(
 ) -> Result:
     """Training on the real inputs beats training on blank inputs, on held-out data.
 
-    What it does: trains twice from the same start, with the same batches and your own training step, once with the inputs as
-    they are and once with every input set to zero, and compares the two, and the best constant output too, on held-out
-    examples. It stops as soon as the real inputs are clearly ahead. If they never are, it says whether at least the training
-    loss went ahead. Inputs that were ahead for a while, and sure to be, are a WARN.
+    What it does: trains twice from the same start, with the same batches and your own training step, once with the
+    inputs as they are and once with every input set to zero, and compares the two, and the best constant output too, on
+    held-out examples. It stops as soon as the real inputs are clearly ahead. If they never are, it says whether at
+    least the training loss went ahead. Inputs that were ahead for a while, and sure to be, are a WARN.
 
-    Why it matters: a model that does no better with its inputs than without them has not learned anything from them: labels
-    that belong to other examples, an input pipeline that blanks or shuffles, an input that is ignored, a learning rate that
-    does nothing.
+    Why it matters: a model that does no better with its inputs than without them has not learned anything from them:
+    labels that belong to other examples, an input pipeline that blanks or shuffles, an input that is ignored, a
+    learning rate that does nothing.
 
     What to do: look at inputs and labels side by side just before the model, and go through the causes.
 
@@ -49,13 +49,14 @@ def input_independent_baseline(
         setup: the set-up.
         key: seeds the steps.
         steps: at most this many steps of each training.
-        standard_errors: how many standard errors the held-out losses must be apart, pair by pair. There are about ten looks at
-            two comparisons: at four standard errors chance passes all of them together less than once in a thousand times.
-        at_best: standard errors that the real inputs must have been ahead at some comparison for a run that fell back to be a
-            WARN. Of ten comparisons of unrelated inputs, were they independent, one in seventy goes so far.
-        margin: the least lead, as a share of the blind loss. Shuffled labels agree with the true ones here and there by chance,
-            and whole classes of held-out examples share that luck, which standard errors over examples do not see. A lead that
-            is sure but smaller is a WARN.
+        standard_errors: how many standard errors the held-out losses must be apart, pair by pair. There are about ten
+            looks at two comparisons: at four standard errors chance passes all of them together less than once in a
+            thousand times.
+        at_best: standard errors that the real inputs must have been ahead at some comparison for a run that fell back
+            to be a WARN. Of ten comparisons of unrelated inputs, were they independent, one in seventy goes so far.
+        margin: the least lead, as a share of the blind loss. Shuffled labels agree with the true ones here and there by
+            chance, and whole classes of held-out examples share that luck, which standard errors over examples do not
+            see. A lead that is sure but smaller is a WARN.
         held_out: at most this many held-out examples.
 
     Source: Karpathy, A Recipe for Training Neural Networks (2019), "input independent baseline".
@@ -145,7 +146,8 @@ def _shown(seen: Aftermath | None) -> tuple[Cause, ...]:
         return causes("model/no-gradient", "loss/flat", "loss/single-output-softmax")
     if not any(seen.outputs_differ):
         here = "All examples of the first batch get the same output, before and after training."
-        return (cause("model/constant-outputs", here=here), *causes("model/input-ignored", "model/dead-units"))
+        first = "model/dead-units" if seen.dead_biases else "model/input-ignored"
+        return (cause(first, here=here), *causes("model/constant-outputs", "model/saturating-activation"))
     if seen.moved == 0:
         return causes("step/updates-thrown-away", "optimizer/unintended-freeze")
     if not after <= before * (1 + RISEN) or not seen.outputs_differ[1]:

@@ -35,25 +35,27 @@ def overfit_one_batch(
 ) -> Result:
     """A couple of examples can be memorized, with your own optimizer and your own training step.
 
-    What it does: trains on a few examples (repeated to a full batch, without augmentation) with the training step that will
-    really run, until the loss has closed the gap between the constant predictor's loss and the minimum achievable one, and
-    predictions and labels align. It stops as soon as that has happened, or when the loss has stalled. The minimum comes from
-    your own loss at the best outputs, so label smoothing and noisy targets do not confuse it. A failure is taken apart:
-    parameters that do not move, steps that go uphill, updates that are too small or too large, outputs that are dead or
-    confined by an activation; and plain Adam is tried on the same examples, which tells the optimizer from the model.
+    What it does: trains on a few examples (repeated to a full batch, without augmentation) with the training step that
+    will really run, until the loss has closed the gap between the constant predictor's loss and the minimum achievable
+    one, and predictions and labels align. It stops as soon as that has happened, or when the loss has stalled. The
+    minimum comes from your own loss at the best outputs, so label smoothing and noisy targets do not confuse it. A
+    failure is taken apart: parameters that do not move, steps that go uphill, updates that are too small or too large,
+    outputs that are dead or confined by an activation; and plain Adam is tried on the same examples, which tells the
+    optimizer from the model.
 
-    Why it matters: a set-up that cannot memorize eight examples has a bug, and everything else would be built on top of it.
+    Why it matters: a set-up that cannot memorize eight examples has a bug, and everything else would be built on top of
+    it.
 
     What to do: follow the first cause; it says what of the failing run points to it. Plot the curve in the evidence.
 
     Args:
         setup: the set-up.
         key: seeds the steps.
-        examples: how many different examples are memorized; fewer, two at least, where their targets would be more numbers
-            than half of the parameters.
+        examples: how many different examples are memorized; fewer, two at least, where their targets would be more
+            numbers than half of the parameters.
         closed: the fraction of the gap that must be closed.
-        nearly: a run that stalls with this fraction closed, and of no known cause, is only a WARN: outputs that are bounded by
-            design (normalized embeddings and a temperature) cannot reach the minimum of free outputs.
+        nearly: a run that stalls with this fraction closed, and of no known cause, is only a WARN: outputs that are
+            bounded by design (normalized embeddings and a temperature) cannot reach the minimum of free outputs.
         steps: at most this many steps.
         patience: steps without progress after which the run counts as stalled.
 
@@ -123,8 +125,8 @@ def _finding(
         return None
     explained = explain(RunEvidence(setup, run, key))
     reached = (
-        f"After {run.steps[-1]} steps on the same few examples the loss is {run.training[-1]:.4g}; the constant predictor "
-        f"scores {run.uninformed:.4g}, the minimum achievable loss is {run.minimum:.4g}"
+        f"After {run.steps[-1]} steps on the same few examples the loss is {run.training[-1]:.4g}; the constant "
+        f"predictor scores {run.uninformed:.4g}, the minimum achievable loss is {run.minimum:.4g}"
     )
     if low and not run.right(0.0, least=MOSTLY_WRONG):
         message = f"{reached}, yet only {min(run.accuracy.values()):.0%} of the predictions are right."
@@ -150,7 +152,7 @@ def _not_finite(run: Run, measures: tuple[Measure, ...]) -> Finding:
 
 
 def _low_but_wrong(message: str, explained: Explanation, measures: tuple[Measure, ...]) -> Finding:
-    """The gap is closed and the predictions are wrong: what the run says of the loss, then what may be wrong with one."""
+    """The gap is closed and the predictions are wrong: what the run says, then what may be wrong with the loss."""
     seen = [why for why in explained.causes if why.code in ABOUT_THE_LOSS]
     others = [one for one in causes(*ABOUT_THE_LOSS[:2]) if one.code not in {why.code for why in seen}]
     return failure((seen + others)[0].code, message, measures=measures, causes=(*seen, *others))

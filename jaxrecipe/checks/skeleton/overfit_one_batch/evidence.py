@@ -1,4 +1,4 @@
-"""What a run that did not memorize its examples shows: each number is measured once, when a hypothesis first asks for it."""
+"""What a run that did not memorize its examples shows: each number is measured once, when it is asked for."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +12,7 @@ from jaxtyping import Float, PRNGKeyArray
 
 from jaxrecipe import trees
 from jaxrecipe.checks.skeleton.overfit_one_batch.memorize import Run, mean_loss, outputs_of
-from jaxrecipe.probes.layers import joints
+from jaxrecipe.probes.layers import biases_without_gradient, joints
 from jaxrecipe.probes.output_domain import is_flat
 from jaxrecipe.setup import Setup
 from jaxrecipe.targets import Head, heads
@@ -20,8 +20,8 @@ from jaxrecipe.targets.heads import is_array
 
 FIRST_STEPS = 10
 ADAM_RATE = 3e-3
-"""Learning rate of the plain Adam that a failing run is compared with: the rate that Karpathy's recipe starts from, times ten,
-since eight examples need no care."""
+"""Learning rate of the plain Adam that a failing run is compared with: ten times the one that Karpathy's recipe starts
+from, since eight examples need no care."""
 ADAM_STEPS = 300
 ADAM_LEARNS = 0.95
 """Fraction of the gap that plain Adam must close to show that model and loss are sound."""
@@ -105,13 +105,18 @@ class Evidence:
         return float(np.linalg.norm(_flat(self.gradient_at_start)))
 
     @cached_property
+    def dead_biases(self) -> list[str]:
+        """Parameters of one axis that no example gives a gradient, while others get one."""
+        return biases_without_gradient(self.gradient_at_start)
+
+    @cached_property
     def gradient_at_end(self) -> np.ndarray:
         """Gradient of the mean loss where the run ended, all numbers in a row."""
         return _flat(self._gradient(self.setup.loop.variables(self.run.state)))
 
     @cached_property
     def first_change_along_gradient(self) -> float:
-        """Cosine between the first change of the parameters and the gradient: positive is uphill, 0 where nothing moves."""
+        """Cosine between the first change of the parameters and the gradient: positive is uphill, 0 is no change."""
         state = self.setup.fresh_state()
         before = _flat(self.setup.loop.variables(state)[0])
         for step in range(FIRST_STEPS):
@@ -171,7 +176,7 @@ class Evidence:
 
     @cached_property
     def noise(self) -> float:
-        """How much outputs in training mode differ from draw to draw, relative to how much their means differ between examples."""
+        """How much outputs in training mode differ from draw to draw, over how much they differ between examples."""
         variables, drawn = self.setup.loop.variables(self.run.state), []
         for draw in range(NOISE_DRAWS):
             key = jax.random.fold_in(self.key, draw)
@@ -182,7 +187,7 @@ class Evidence:
 
     @cached_property
     def bounds(self) -> Bounds | None:
-        """Bounds that the outputs keep when all initial parameters are made far larger, and of the other sign; None without."""
+        """Bounds that the outputs keep when all initial parameters are far larger, and of the other sign, if any."""
         ranges = []
         for factor in SCALED_BY:
             both = [self._outputs_with(self._scaled(sign * factor)) for sign in (1.0, -1.0)]
@@ -197,7 +202,7 @@ class Evidence:
 
     @cached_property
     def plain_adam(self) -> tuple[float, int]:
-        """The fraction of the gap that plain Adam closes from the same start, all examples in one batch; after how many steps."""
+        """The fraction of the gap that plain Adam closes from the same start, all examples in one batch; its steps."""
         params, model_state = self.setup.variables
         optimizer = optax.adam(ADAM_RATE)
 

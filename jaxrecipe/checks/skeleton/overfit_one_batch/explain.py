@@ -1,4 +1,4 @@
-"""Why a run did not memorize a few examples: hypotheses, each asked of the run's own numbers, ranked by how sure they are."""
+"""Why a run did not memorize a few examples: hypotheses that its own numbers support, ranked by how sure they are."""
 
 from collections.abc import Callable
 from typing import Literal, NamedTuple
@@ -15,8 +15,8 @@ class Hypothesis(NamedTuple):
 
     Attributes:
         explains: the cause, with what points to it in this run; None where the run does not.
-        side: "certain" where an equality proves it; else whether it blames the "optimizer" (learned by plain Adam) or the
-            "model" (not learned by plain Adam either), or is what is "left" to say.
+        side: "certain" where an equality proves it; else whether it blames the "optimizer" (learned by plain Adam) or
+            the "model" (not learned by plain Adam either), or is what is "left" to say.
         conclusive: whether it makes a run that is nearly there a failure.
     """
 
@@ -55,6 +55,7 @@ HYPOTHESES: tuple[Hypothesis, ...] = (
     Hypothesis(in_optimizer.steps_too_small, "optimizer"),
     Hypothesis(in_optimizer.decay_swamps, "optimizer"),
     Hypothesis(in_model.dead_units, "model"),
+    Hypothesis(in_model.input_ignored, "model"),
     Hypothesis(in_model.same_outputs, "model"),
     Hypothesis(in_model.dropout_too_strong, "model"),
     Hypothesis(in_model.saturating_activation, "model"),
@@ -70,8 +71,8 @@ HYPOTHESES: tuple[Hypothesis, ...] = (
 def explain(evidence: Evidence) -> Explanation:
     """Ask every hypothesis.
 
-    What is proven by an equality comes first. Then an experiment decides: if plain Adam memorizes the same examples with the same
-    model and loss, what blames the optimizer comes before what blames the model, otherwise after.
+    What is proven by an equality comes first. Then an experiment decides: if plain Adam memorizes the same examples
+    with the same model and loss, what blames the optimizer comes before what blames the model, otherwise after.
     """
     found = [(one, why) for one in HYPOTHESES if (why := one.explains(evidence)) is not None]
     sides = ("optimizer", "model") if evidence.adam_learns else ("model", "optimizer")

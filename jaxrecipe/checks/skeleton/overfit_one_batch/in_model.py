@@ -2,27 +2,29 @@
 
 import numpy as np
 
-from jaxrecipe import trees
 from jaxrecipe.checks.skeleton.overfit_one_batch.evidence import ADAM_LEARNS, Evidence
 from jaxrecipe.diagnosis.causes.table import Cause, cause
 
 DROWNED = 1.0
 """Noise over signal in the outputs from which examples cannot be told apart by one draw."""
 DIM = 0.01
-"""Share of their size by which outputs (inputs) must differ between examples for these to be told apart in float32 training."""
+"""Share of their size by which outputs (inputs) must differ between examples for a model to tell these apart."""
 SLACK = 0.01
 """Share of the width of the targets by which they may reach over the bounds of the outputs."""
 
 
 def dead_units(evidence: Evidence) -> Cause | None:
-    """All examples get one output from the start on, and kernels before the last get no gradient at all."""
-    if same_outputs(evidence) is None:
+    """All examples get one output from the start on, and biases before the last get no gradient at all."""
+    if same_outputs(evidence) is None or not evidence.dead_biases:
         return None
-    gradient = trees.named_leaves(evidence.gradient_at_start)
-    dead = [path for path, leaf in gradient.items() if trees.is_floating(leaf) and not np.any(np.asarray(leaf))]
-    if not dead or len(dead) == len(gradient):
+    return cause("model/dead-units", here=f"No example gives a gradient to {', '.join(evidence.dead_biases[:4])}.")
+
+
+def input_ignored(evidence: Evidence) -> Cause | None:
+    """All examples get one output from the start on, although no unit is dead."""
+    if same_outputs(evidence) is None or evidence.dead_biases:
         return None
-    return cause("model/dead-units", here=f"No example gives a gradient to {', '.join(dead[:4])}.")
+    return cause("model/input-ignored", here="The untrained model gives all examples one output, and no unit is dead.")
 
 
 def same_outputs(evidence: Evidence) -> Cause | None:

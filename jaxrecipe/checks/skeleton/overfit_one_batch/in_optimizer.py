@@ -1,4 +1,4 @@
-"""Hypotheses that blame the optimizer: steps that are too large or too small, schedules, clipping, decay, batches of one."""
+"""Hypotheses that blame the optimizer: sizes of steps, schedules, clipping, decay, batches of one."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ SMALL_STEP = 2e-4
 SLOW_STEP = 1e-2
 """Up to ten times the usual size, a loss that is still falling at the end says that the steps were too small."""
 FAINT = 1e-3
-"""Steps of less than this share of the largest are those of a learning rate that has run down, if a gradient is left."""
+"""Steps of less than this share of the largest are those of a schedule that has run down, if a gradient is left."""
 GRADIENT_LEFT = 0.1
 """Share of the first gradient's norm that must be left for small steps to be the schedule's doing."""
 RISING = 4.0

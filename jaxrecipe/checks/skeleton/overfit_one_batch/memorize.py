@@ -16,7 +16,7 @@ from jaxrecipe.setup import Setup
 from jaxrecipe.targets import Metric, default_metrics, heads
 
 SINGLES = 4
-"""Examples that a step which takes one at a time is given in turn: with one alone, a constant output would be perfect."""
+"""Examples that a step which takes one at a time is given in turn: with one alone, a constant would be perfect."""
 NUMBERS_PER_PARAMETER = 0.5
 """Targets may hold at most this many numbers a parameter: more, and no model of that size could memorize them."""
 EVERY_STEP_UNTIL = 10
@@ -34,8 +34,8 @@ class Run:
 
     Attributes:
         minimum: the minimum achievable loss on these examples.
-        best_accuracy: by head, the largest accuracy that these examples allow; below 1 where equal inputs have different
-            labels. Empty where there are no labels.
+        best_accuracy: by head, the largest accuracy that these examples allow; below 1 where equal inputs have
+            different labels. Empty where there are no labels.
         uninformed: the constant predictor's loss on them.
         state: the loop's state at the end.
         inputs, targets: the examples.
@@ -141,10 +141,10 @@ def _expressible(setup: Setup) -> int:
 
 
 def _few_examples(setup: Setup, examples: int) -> tuple[Any, Any, list[tuple[Any, Any]]]:
-    """Inputs, targets, and both as batches of full size that hold only a few different examples: no new program is compiled.
+    """Inputs, targets, and both as full batches that hold only a few different examples: no new program is compiled.
 
-    A loss that compares the examples of a batch gets the batch as it is: repetitions would have no right answer. Where a batch
-    is one example, several batches are put together, to be learned in turn.
+    A loss that compares the examples of a batch gets the batch as it is: repetitions would have no right answer. Where
+    a batch is one example, several batches are put together, to be learned in turn.
     """
     size = setup.batch_size
     if setup.task.mixes_examples:

@@ -15,11 +15,11 @@ from jaxrecipe.targets import certain_outputs
 CUT_OFF = 0.1
 """More than this share of exact zeros among outputs that are never negative is no coincidence."""
 LEAST_FLOOR = 0.1
-"""A loss that squashes twice cannot get below 0.45 of the uninformed loss (two classes), less where other heads weigh more."""
+"""A loss that squashes twice cannot get below 0.45 of the uninformed loss (two classes); less with other heads."""
 NEAR_CLASS_NUMBER = 0.25
 """Outputs so near to the number of the class name it when rounded, with room to spare."""
 WRONG = 0.5
-"""Predictions of less than this share of the best accuracy are mostly wrong; so is a loss that closed less of the gap."""
+"""Predictions of less than this share of the best accuracy are mostly wrong; so is a loss that closed less."""
 
 
 def loss_squashes(setup: Setup, run: Run) -> bool:
@@ -67,7 +67,7 @@ def nothing_moves(evidence: Evidence) -> Cause | None:
         return None
     norm = evidence.gradient_norm_at_start
     if evidence.declared_update.size > 0:
-        here = f"No parameter moves, though the gradient has a norm of {norm:.3g} and the declared optimizer would move them."
+        here = f"No parameter moves, though the declared optimizer would: the gradient has a norm of {norm:.3g}."
         return cause("step/updates-thrown-away", here=here)
     return cause("optimizer/unintended-freeze", here=f"The optimizer makes nothing of a gradient of norm {norm:.3g}.")
 

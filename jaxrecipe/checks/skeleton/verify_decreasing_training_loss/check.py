@@ -34,29 +34,29 @@ def verify_decreasing_training_loss(
 ) -> Result:
     """A larger model fits the same examples better, and any model better than a linear one.
 
-    What it does: where the task gives `capacities`, trains each of these models for the same steps on the same few hundred
-    examples, smallest first. Otherwise your own model, with your own training step, against a linear model that sees 32
-    directions of the inputs. Before that it asks whether the model is more than linear at all: whether
-    f(a) + f(b) = f(a + b) + f(0), and if so, how many layers in a row were needed for that. It also reads off the traced program
-    what stands between the layers.
+    What it does: where the task gives `capacities`, trains each of these models for the same steps on the same few
+    hundred examples, smallest first. Otherwise your own model, with your own training step, against a linear model that
+    sees 32 directions of the inputs. Before that it asks whether the model is more than linear at all: whether
+    f(a) + f(b) = f(a + b) + f(0), and if so, how many layers in a row were needed for that. It also reads off the
+    traced program what stands between the layers.
 
-    Why it matters: a network without activations is a slow linear model whatever its size; a softmax or sigmoid in mid-network
-    lets hardly any signal through. Both train, and end far above what the capacity promises.
+    Why it matters: a network without activations is a slow linear model whatever its size; a softmax or sigmoid in
+    mid-network lets hardly any signal through. Both train, and end far above what the capacity promises.
 
-    What to do: put an activation (relu, gelu) between the layers; keep softmax and sigmoid for the loss and for gates. If more
-    capacity does not help, look at initialization, normalization and the learning rate. Where there is nothing to compare with,
-    declare Task(capacities=[small, large]).
+    What to do: put an activation (relu, gelu) between the layers; keep softmax and sigmoid for the loss and for gates.
+    If more capacity does not help, look at initialization, normalization and the learning rate. Where there is nothing
+    to compare with, declare Task(capacities=[small, large]).
 
     Args:
         setup: the set-up.
         key: seeds the steps.
         examples: at most so many training examples.
-        steps: training steps of each model: a third of them when the user's model is far ahead by then, three times as many when
-            it is behind.
-        behind: a model is behind when the lead of the other is more than this share of what was gained since the start, since
-            after few steps less than that says nothing. Behind a linear model is a WARN, or a FAIL where a softmax or sigmoid
-            stands straight before a layer, which alone is a WARN: gates and attention, whose values are multiplied with other
-            values, do not count.
+        steps: training steps of each model: a third of them when the user's model is far ahead by then, three times as
+            many when it is behind.
+        behind: a model is behind when the lead of the other is more than this share of what was gained since the start,
+            since after few steps less than that says nothing. Behind a linear model is a WARN, or a FAIL where a
+            softmax or sigmoid stands straight before a layer, which alone is a WARN: gates and attention, whose values
+            are multiplied with other values, do not count.
 
     Source: Karpathy, A Recipe for Training Neural Networks (2019), "verify decreasing training loss".
     """

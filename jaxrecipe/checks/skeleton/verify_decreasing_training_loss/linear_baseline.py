@@ -1,4 +1,4 @@
-"""A linear model in place of the user's: what a few directions of the inputs can tell about the outputs, to be beaten."""
+"""A linear model to be beaten: what a few directions of the inputs can tell about the outputs."""
 
 from typing import Any
 
@@ -27,10 +27,10 @@ MOST_VALUES = 1024
 
 
 def linear_rival(setup: Setup, pool: Any) -> Model | str:
-    """A linear model with outputs like the user's, fitted to the scale of these inputs; or why no comparison would be fair.
+    """A linear model with outputs like the user's, fitted to the scale of these inputs; or why none would be fair.
 
-    Floating inputs are seen through their strongest directions over the pool, tokens as counts, or, where the outputs have the same time
-    axis, each output through its own token.
+    Floating inputs are seen through their strongest directions over the pool, tokens as counts, or, where the outputs
+    have the same time axis, each output through its own token.
     """
     (params, state), inputs = setup.variables, setup.batch[0]  # made before tracing begins
     outputs = jax.eval_shape(lambda: setup.forward(params, state, inputs, train=False, key=setup.key)[0])

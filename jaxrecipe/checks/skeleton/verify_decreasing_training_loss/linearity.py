@@ -14,7 +14,7 @@ from jaxrecipe.probes.rounding import model_rounding
 from jaxrecipe.setup import Setup
 
 ADDITIVE = 1e-3
-"""Share of their size by which the outputs of a sum may differ from the sum of the outputs: rounding of a deep float32 model."""
+"""Share of their size by which outputs of a sum may differ from the sum of outputs: rounding of a deep model."""
 ROUNDINGS = 8
 """The same in roundings of the format that the model computes in, where that is coarser."""
 BASE_ROUNDING = 1e-5
