@@ -11,6 +11,7 @@ from jaxrecipe.data.batches import batch_indices
 from jaxrecipe.diagnosis.causes.table import causes
 from jaxrecipe.diagnosis.finding import Finding, failure
 from jaxrecipe.diagnosis.measure import Measure, Severity
+from jaxrecipe.probes.kinds import drawable, input_kinds
 from jaxrecipe.report.result import Evidence, Histogram, Images, Result, Table
 from jaxrecipe.setup import Setup
 
@@ -66,7 +67,7 @@ def visualize_just_before_the_net(
         summary=f"What enters the model: {shapes}.",
         findings=tuple(findings),
         measures=tuple(measures),
-        evidence=(_ranges(leaves), *_pictures(leaves, targets), *_histograms(floating)),
+        evidence=(_ranges(leaves), *_pictures(setup, leaves, targets), *_histograms(floating)),
     )
 
 
@@ -140,7 +141,7 @@ def _ranges(leaves: dict[str, np.ndarray]) -> Table:
     return Table(title="What enters the model", columns=columns, rows=rows)
 
 
-def _pictures(leaves: dict[str, np.ndarray], targets: Any) -> list[Evidence]:
+def _pictures(setup: Setup, leaves: dict[str, np.ndarray], targets: Any) -> list[Evidence]:
     """The first examples of every input that can be drawn, captioned with their targets."""
     first = jax.tree.leaves(targets)
     labels = np.asarray(first[0]) if first else np.zeros(SHOWN)
@@ -149,7 +150,7 @@ def _pictures(leaves: dict[str, np.ndarray], targets: Any) -> list[Evidence]:
     ]
     pictures = []
     for path, leaf in leaves.items():
-        if leaf.ndim == 4 and leaf.shape[-1] in (1, 3, 4) and min(leaf.shape[1:3]) > 1:
+        if drawable(leaf, input_kinds(setup).prepared[path]):
             shown = leaf[:SHOWN].astype(np.float32)
             low, high = (float(np.nanmin(shown)), float(np.nanmax(shown))) if np.isfinite(shown).any() else (0.0, 1.0)
             pictures.append(

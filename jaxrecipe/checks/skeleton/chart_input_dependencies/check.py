@@ -8,13 +8,12 @@ from jaxrecipe.checks.skeleton.chart_input_dependencies.padding import Padding, 
 from jaxrecipe.diagnosis.causes.table import cause
 from jaxrecipe.diagnosis.finding import Finding
 from jaxrecipe.diagnosis.measure import Measure, Severity
+from jaxrecipe.probes.kinds import drawable
 from jaxrecipe.report.result import Evidence, Images, Matrix, Result, Table
 from jaxrecipe.setup import Setup
 
 MOST_ROWS, MOST_COLUMNS = 64, 256
 """Of an influence that is drawn as a grid."""
-COLORS = (1, 3)
-"""Channels of what can be drawn as a picture."""
 
 
 def chart_input_dependencies(
@@ -48,8 +47,8 @@ def chart_input_dependencies(
         key: seeds dropout in training mode.
         ignored_features: FAIL when more than this share of the varying columns of a table has no influence; a WARN below,
             since a single column may be left out on purpose.
-        ignored_channels: FAIL when more than this share of the last axis of a grid (columns of a picture, features along
-            time) has no influence.
+        ignored_channels: FAIL when more than this share of the last axis of a sequence, or of an image without channels, has
+            no influence.
         ignored_channels_warn: WARN above this share; a crop leaves out borders.
         ignored_pixels: FAIL when more than this share of the pixels or positions has no influence.
         ignored_pixels_warn: WARN above this share; a crop or a stride leaves out borders.
@@ -101,16 +100,16 @@ def _ignored(one: Influence) -> Finding:
 
 def _ignored_features(one: Influence, columns: float, channels: float, channels_warn: float) -> Measure:
     """Share of the last axis that varies and has no influence anywhere."""
-    grid = one.strength.ndim == 2  # rows and columns of pixels, or time and features: a border may be left out
+    border = one.places_last  # which a crop may leave out
     return Measure(
         name=f"{one.name}: share of features ignored",
         value=len(_silent_features(one)) / max(int(_varying_features(one).sum()), 1),
-        high=channels_warn if grid else 0.0,
-        fail_high=channels if grid else columns,
+        high=channels_warn if border else 0.0,
+        fail_high=channels if border else columns,
         severity=Severity.WARN,
         code="model/input-partly-ignored",
         thresholds={"high": "ignored_channels_warn", "fail_high": "ignored_channels"}
-        if grid
+        if border
         else {"fail_high": "ignored_features"},
     )
 
@@ -180,7 +179,7 @@ def _pictures(influences: list[Influence]) -> list[Evidence]:
     found: list[Evidence] = []
     for one in influences:
         title = f"How far the outputs depend on each part of {one.name}"
-        if one.strength.ndim == 3 and one.strength.shape[-1] in COLORS:
+        if one.strength.ndim > 1 and drawable(one.strength[None], one.kind):
             shown = (one.strength[None] / (one.strength.max() or 1.0)).astype(np.float32)
             found.append(Images(title=title, images=shown, low=0.0, high=1.0))
         elif 1 <= one.strength.ndim <= 2:

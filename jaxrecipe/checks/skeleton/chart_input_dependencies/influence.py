@@ -1,7 +1,7 @@
 """How far the outputs depend on each part of each input array, by gradients and, where there are none, by changed values."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
 from jaxrecipe import trees
+from jaxrecipe.inputs import InputKind
 from jaxrecipe.probes.changed_values import replaced, revealing_parameters
 from jaxrecipe.probes.dependencies import (
     dependence_gradients,
@@ -19,6 +20,7 @@ from jaxrecipe.probes.dependencies import (
     split_floating,
     spread_of,
 )
+from jaxrecipe.probes.kinds import input_kinds
 from jaxrecipe.probes.rounding import model_rounding
 from jaxrecipe.setup import Setup
 
@@ -34,12 +36,14 @@ class Influence:
 
     Attributes:
         name: of the array.
+        kind: what it is: an image, a sequence, tokens, a table.
         leaf: its values in the batch.
         strength: `[...]`, the shape of one example (or of its columns, or a scalar, for integers): the largest gradient, or movement.
         varies: the same shape, whether the batch holds different values there.
     """
 
     name: str
+    kind: InputKind
     leaf: np.ndarray
     strength: np.ndarray
     varies: np.ndarray
@@ -53,6 +57,11 @@ class Influence:
     def share(self) -> float:
         """Share of the parts that vary and have influence; 1 when nothing varies."""
         return float((self.strength > 0)[self.varies].mean()) if self.varies.any() else 1.0
+
+    @property
+    def places_last(self) -> bool:
+        """Whether the last axis may be one of places, of which a crop leaves out some: pixels without channels, or time."""
+        return self.kind in ("image", "sequence") and self.strength.ndim <= 2
 
     @property
     def looks_like_index(self) -> bool:
@@ -73,7 +82,7 @@ def input_influences(setup: Setup, key: PRNGKeyArray, parts: int) -> list[Influe
         return found
     more = _influences_in_mode(setup, key, parts, train=True)
     return [
-        Influence(one.name, one.leaf, np.asarray(np.maximum(one.strength, other.strength)), one.varies)
+        replace(one, strength=np.asarray(np.maximum(one.strength, other.strength)))
         for one, other in zip(found, more, strict=True)
     ]
 
@@ -100,7 +109,8 @@ def _influences_in_mode(setup: Setup, key: PRNGKeyArray, parts: int, *, train: b
         )
         different = np.asarray((leaf != leaf[:1]).any(axis=0))
         varies = different if different.shape == strength.shape else np.array(different.any())
-        found.append(Influence(name or "the inputs", leaf, strength, varies))
+        kind = input_kinds(setup).prepared[name or "inputs"]
+        found.append(Influence(name or "the inputs", kind, leaf, strength, varies))
     return found
 
 
