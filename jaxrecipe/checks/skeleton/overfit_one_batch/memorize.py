@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxrecipe import trees
 from jaxrecipe.probes.constant_predictor import best_constant
@@ -154,9 +154,23 @@ def _few_examples(setup: Setup, examples: int) -> tuple[Any, Any, list[tuple[Any
         on_host = jax.tree.map(np.asarray, (inputs, targets))
         singles = [trees.take(on_host, np.arange(i, i + 1)) for i in range(trees.leading_size(inputs))]
         return inputs, targets, jax.device_put(singles)
-    repeated = trees.take(jax.tree.map(np.asarray, setup.batch), np.arange(size) % min(examples, size))
-    batch = jax.device_put(repeated)
+    on_host = jax.tree.map(np.asarray, setup.batch)
+    chosen = _differing(on_host[1], min(examples, size))
+    batch = jax.device_put(trees.take(on_host, chosen[np.arange(size) % len(chosen)]))
     return *batch, [batch]
+
+
+def _differing(targets: Any, count: int) -> Int[np.ndarray, "count"]:
+    """The first `count` examples of a batch; where those all have one target and others do not, the first other one too.
+
+    Were all targets alike, a constant output would be perfect and nothing about the inputs would have to be learned.
+    """
+    leaves = [leaf.reshape(len(leaf), -1) for leaf in jax.tree.leaves(targets)]
+    others = np.flatnonzero(np.any([(leaf != leaf[:1]).any(axis=1) for leaf in leaves], axis=0)) if leaves else []
+    chosen = np.arange(count)
+    if len(others) and others[0] >= count:
+        chosen[-1] = others[0]
+    return chosen
 
 
 def outputs_of(
