@@ -1,7 +1,9 @@
 """What may be behind a model that starts far from the constant predictor, the likeliest first, by what was tried and measured."""
 
+import jax
 import numpy as np
 
+from jaxrecipe import trees
 from jaxrecipe.diagnosis.causes.cause import Cause
 from jaxrecipe.diagnosis.causes.table import cause
 from jaxrecipe.diagnosis.measure import Measure, Severity
@@ -24,6 +26,10 @@ MOSTLY = 0.5
 """A change that removes more than this share of the excess is what the excess is mostly about."""
 LITTLE = 0.1
 """A change that removes less than this share of the excess is not what the excess is about."""
+ROUNDING = 1e-4
+"""Sums in another order differ by less than this, relatively, in float32."""
+MANY_EQUAL = 0.1
+"""More than this share of examples with exactly one and the same highest loss are cut off there."""
 LARGE_INPUTS = 3.0
 """Root mean square beyond which inputs are not scaled; standardized ones have 1, pixels in [0, 1] less."""
 
@@ -37,7 +43,11 @@ def causes_of_high_loss(setup: Setup) -> tuple[Cause, ...]:
         """Share of the excess that is gone at this loss."""
         return 0.0 if loss is None or not np.isfinite(loss) else (start.loss - loss) / excess
 
-    ranked = []
+    ranked = (
+        [cause("loss/broadcast", here="Other targets for each output change no loss.")] if _broadcasts(setup) else []
+    )
+    random = _by_chance(setup)
+    ranked += [] if random is None else [random]
     if start.inputs_size > LARGE_INPUTS and removed(start.inputs_standardized) > MOSTLY:
         here = f"Their root mean square is {start.inputs_size:.3g}; with standardized inputs this loss would be "
         ranked.append(cause("data/inputs-not-scaled", here=f"{here}{start.inputs_standardized:.4g}."))
@@ -45,6 +55,37 @@ def causes_of_high_loss(setup: Setup) -> tuple[Cause, ...]:
     parts.sort(key=lambda part: -part[0])
     ranked += [found for share, found in parts if share > LITTLE] or ([] if ranked else [parts[0][1]])
     return tuple({one.code: one for one in ranked}.values())
+
+
+def _broadcasts(setup: Setup) -> bool:
+    """Whether outputs and targets have as many numbers in another shape, and each output is compared with every target: the
+    losses stay as they are when the targets are given in another order.
+    """
+    outputs, targets = jax.tree.map(lambda leaf: leaf[: setup.batch_size], setup.at_init[:2])
+    shapes = [(h.outputs, h.targets) for h in heads(setup.task.target, outputs, targets) if h.behavior.form == "real"]
+    if not any(trees.is_array(a) and trees.is_array(b) and a.size == b.size and a.shape != b.shape for a, b in shapes):
+        return False
+    turned = jax.tree.map(lambda leaf: leaf[::-1], targets)
+    one, other = (np.asarray(setup.losses(outputs, given)) for given in (targets, turned))
+    return bool(np.allclose(one, other, rtol=ROUNDING))
+
+
+def _by_chance(setup: Setup) -> Cause | None:
+    """Dropout, where the loss of the first batch depends on the key and most of its excess is gone in evaluation mode."""
+    inputs, targets = setup.batch
+    start = starting_point(setup)
+
+    def loss(number: int, *, train: bool = True) -> float:
+        key = jax.random.fold_in(setup.key, number)
+        return setup.mean_loss(setup.params, setup.model_state, inputs, targets, train=train, key=key)
+
+    first, second = loss(0), loss(1)
+    if abs(first - second) <= ROUNDING * abs(first):
+        return None
+    quiet = loss(0, train=False)
+    if first - quiet <= MOSTLY * (first - start.uninformed):
+        return None
+    return cause("model/dropout-too-strong", here=f"In evaluation mode this loss would be {quiet:.4g}.")
 
 
 def _of_the_mean(setup: Setup, start: StartingPoint) -> Cause:
@@ -70,6 +111,14 @@ def _of_the_spread(start: StartingPoint) -> Cause:
         f"The outputs spread by {start.outputs_std:.3g}; at their mean alone this loss would be {start.mean_only:.4g}."
     )
     return cause("model/initialization-too-large", here=here)
+
+
+def losses_clipped(setup: Setup) -> bool:
+    """Whether many examples of the untrained model have exactly the same highest loss, though their outputs differ."""
+    losses = np.asarray(setup.at_init.losses, np.float64)
+    outputs = [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(setup.at_init.outputs)]
+    differ = all(leaf.std(axis=0).max() > 0 for leaf in outputs)
+    return bool(differ and (losses == losses.max()).mean() > MANY_EQUAL)
 
 
 def cross_entropy_scale(setup: Setup) -> Measure | None:

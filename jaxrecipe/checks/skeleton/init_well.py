@@ -59,6 +59,8 @@ def init_well(
     if not fit.exists:
         return skipped("This loss has no best constant output to start at; see loss_at_init.")
     now = mean_output(outputs)
+    if not trees.all_finite(now):
+        return skipped("The untrained model's outputs are not finite, so they have no mean; see loss_at_init.")
     present = float(losses_at_constant(setup, now, outputs, targets).mean())
     labels = _plain_cross_entropy(setup, fit) and warn_labels <= warn
     cost = Measure(

@@ -21,6 +21,7 @@ from tests.zoo.healthy import (
     cross_entropy,
     dense,
     digits_task,
+    flat,
     heads_task,
     linear,
     multi_label_task,
@@ -67,6 +68,44 @@ def target_of_three_hundred() -> Task:
     return regression_task(mean=300.0, std=50.0)
 
 
+def column_against_row() -> Task:
+    """Each output is compared with every target, on outputs that start far off."""
+    task = broken.column_against_row()
+    return with_init(task, lambda p: {**p, "logits": jax.tree.map(lambda leaf: 16 * leaf, p["logits"])})
+
+
+def softmax_over_batch() -> Task:
+    """Nobody competes with a batch of one kind: the loss of small outputs is log(batch size), and that of a class's own share is less."""
+    return broken.batch_softmax().replace(batch_size=8, mixes_examples=False)
+
+
+def clipped(logits: Array, labels: Array) -> Array:
+    return jnp.clip(cross_entropy(logits, labels), 0.0, 1.0)
+
+
+def strong_dropout() -> Task:
+    """One hidden unit in fifty is kept, and made fifty times as large."""
+    base = digits_task()
+
+    def apply(params: Any, state: Any, inputs: Array, *, train: bool, key: Any) -> tuple[Array, Any]:
+        hidden = jax.nn.relu(linear(params["hidden"], flat(inputs)))
+        if train:
+            hidden = jnp.where(jax.random.bernoulli(key, 0.02, hidden.shape), hidden / 0.02, 0.0)
+        return linear(params["logits"], hidden), state
+
+    return base.replace(model=Model(base.model.init, apply))
+
+
+def examples_ranked() -> Task:
+    """The loss of an example is mostly the least of its batch."""
+
+    def loss(logits: Array, labels: Array) -> Array:
+        losses = cross_entropy(logits, labels)
+        return jnp.where(jnp.ptp(logits, axis=0).max() > 0, 0.1 * losses + 0.9 * losses.min(), losses)
+
+    return digits_task().replace(loss=loss)
+
+
 CASES: list[tuple[Callable[[], Task], Status, str, str]] = [
     (broken.wild_init, F, "model/starts-far-off", "model/initialization-too-large"),
     (broken.inputs_not_scaled, F, "model/starts-far-off", "data/inputs-not-scaled"),
@@ -92,6 +131,11 @@ CASES: list[tuple[Callable[[], Task], Status, str, str]] = [
         "loss/logits-as-probabilities",
         "loss/logits-as-probabilities",
     ),
+    (column_against_row, F, "model/starts-far-off", "loss/broadcast"),
+    (softmax_over_batch, F, "loss/softmax-over-batch", "loss/softmax-over-batch"),
+    (examples_ranked, F, "loss/mixes-examples", "loss/mixes-examples"),
+    (lambda: digits_task().replace(loss=clipped), W, "loss/not-a-cross-entropy", "loss/clipped"),
+    (strong_dropout, F, "model/starts-far-off", "model/dropout-too-strong"),
     (broken.softmax_in_model, F, "loss/softmax-twice", "loss/softmax-twice"),
     (broken.softmax_in_loss, F, "loss/softmax-twice", "loss/softmax-twice"),
     (lambda: after_model(multi_label_task(), jax.nn.sigmoid), F, "loss/softmax-twice", "loss/softmax-twice"),

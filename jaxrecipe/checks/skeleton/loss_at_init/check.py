@@ -4,12 +4,12 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from jaxrecipe.checks.skeleton.loss_at_init.explain import causes_of_no_floor, causes_of_not_finite
+from jaxrecipe.checks.skeleton.loss_at_init.explain import causes_of_low_loss, causes_of_no_floor, causes_of_not_finite
 from jaxrecipe.diagnosis.causes.table import cause, causes
 from jaxrecipe.diagnosis.finding import Finding, failure, warning
 from jaxrecipe.diagnosis.measure import Measure, Severity
 from jaxrecipe.probes.constant_predictor import ConstantFit, constant_at_init, uninformed_loss
-from jaxrecipe.probes.far_start import LEAST_ENTROPY, causes_of_high_loss, cross_entropy_scale
+from jaxrecipe.probes.far_start import LEAST_ENTROPY, causes_of_high_loss, cross_entropy_scale, losses_clipped
 from jaxrecipe.probes.output_domain import logits_as_probabilities_at_init, squashed_twice
 from jaxrecipe.report.result import Histogram, Result, skipped
 from jaxrecipe.setup import Setup
@@ -179,12 +179,13 @@ def _too_low(setup: Setup, losses: np.ndarray, fit: ConstantFit, slack: float) -
     )
     if highest.verdict is None:
         return None
+    found = causes_of_low_loss(setup)
     return failure(
-        "model/knows-too-much",
+        found[0].code,
         f"The untrained loss {losses.mean():.4g} is below {best.loss:.4g}, the constant predictor's, in {OTHER_STARTS} other "
         "initializations too.",
         measures=(highest,),
-        causes=causes("model/knows-too-much", "data/leaked-label", "loss/divided-twice"),
+        causes=found,
     )
 
 
@@ -222,7 +223,8 @@ def _not_a_cross_entropy(setup: Setup) -> Finding | None:
     message = (
         f"The constant predictor scores {scale.value:.3g} in this loss, where a cross entropy of these classes scores "
     )
-    found = causes("loss/squared-error-for-classes", "loss/not-a-cross-entropy")
+    clipped = ["loss/clipped"] if losses_clipped(setup) else []
+    found = causes(*clipped, "loss/squared-error-for-classes", "loss/not-a-cross-entropy")
     return warning("loss/not-a-cross-entropy", f"{message}{scale.wanted}.", measures=(scale,), causes=found)
 
 
