@@ -39,7 +39,7 @@ from jaxrecipe.checks.skeleton.visualize_just_before_the_net import visualize_ju
 from jaxrecipe.checks.skeleton.visualize_prediction_dynamics import visualize_prediction_dynamics
 from jaxrecipe.report.result import Result, Scalar
 from jaxrecipe.setup import Setup
-from jaxrecipe.targets import Unspecified
+from jaxrecipe.targets import heads
 
 Cost = Literal["data", "forward", "steps", "training"]
 """What a check does at most: reads data; runs the model; takes a few steps; trains."""
@@ -74,7 +74,7 @@ INDEPENDENT_EXAMPLES = Need(
     "Give a task without it, and metrics of single examples, to have the rest of the evaluation checked.",
 )
 DECLARED_TARGET = Need(
-    lambda setup: not isinstance(setup.task.target, Unspecified),
+    lambda setup: any(head.behavior.form != "undeclared" for head in heads(setup.task.target)),
     "No target is declared. Say what is predicted, as target=jr.Classes(10).",
 )
 TEST_DATA = Need(lambda setup: setup.test is not None, "There are no test data. Give Task(test=(inputs, targets)).")

@@ -14,28 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxrecipe.probes.output_domain import (
-    are_probabilities,
-    into_domain,
-    is_flat,
-    probability_heads,
-    wants_probabilities,
-)
+from jaxrecipe.probes.output_domain import into_domain, probability_heads
 from jaxrecipe.setup import Setup
 from jaxrecipe.targets import Head, each_head, heads
-
-__all__ = [
-    "UNBOUNDED",
-    "ConstantFit",
-    "are_probabilities",
-    "best_constant",
-    "constant_at_init",
-    "is_flat",
-    "losses_at_constant",
-    "mean_output",
-    "uninformed_loss",
-    "wants_probabilities",
-]
 
 UNBOUNDED = 1e3
 """A constant that gets this many times below the loss of a plain zero output means that the loss has no floor."""

@@ -11,8 +11,8 @@ from jaxrecipe import trees
 from jaxrecipe.diagnosis.causes.table import cause, causes
 from jaxrecipe.diagnosis.finding import Finding, failure, warning
 from jaxrecipe.diagnosis.measure import Measure, Severity
-from jaxrecipe.probes.constant_predictor import is_flat
 from jaxrecipe.probes.first_steps import first_steps, mean_gradient, on_host
+from jaxrecipe.probes.output_domain import is_flat
 from jaxrecipe.probes.small_steps import reasons_for_small_steps
 from jaxrecipe.report.result import Result, Table, skipped
 from jaxrecipe.setup import Setup

@@ -135,7 +135,7 @@ CASES: list[tuple[Callable[[], Task], Status, str, str]] = [
     (softmax_over_batch, F, "loss/softmax-over-batch", "loss/softmax-over-batch"),
     (examples_ranked, F, "loss/mixes-examples", "loss/mixes-examples"),
     (lambda: digits_task().replace(loss=clipped), W, "loss/not-a-cross-entropy", "loss/clipped"),
-    (strong_dropout, F, "model/starts-far-off", "model/dropout-too-strong"),
+    (strong_dropout, W, "model/starts-far-off", "model/dropout-too-strong"),
     (broken.softmax_in_model, F, "loss/softmax-twice", "loss/softmax-twice"),
     (broken.softmax_in_loss, F, "loss/softmax-twice", "loss/softmax-twice"),
     (lambda: after_model(multi_label_task(), jax.nn.sigmoid), F, "loss/softmax-twice", "loss/softmax-twice"),
