@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend import core as jex
 
@@ -45,6 +46,8 @@ STRAIGHT = frozenset(
     ]
 )
 """Operations that keep a value linear in its data, the other operand being constant where there are two."""
+ROUNDING = 1e-6
+"""Outputs that differ by less than this share of their size are the same: about the rounding of float32."""
 CALLS = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 """Under which parameter an operation keeps the program that it calls."""
 
@@ -99,15 +102,27 @@ def joints(setup: Setup) -> list[Joint]:
     return found
 
 
-def biases_without_gradient(gradient: Any) -> list[str]:
-    """Paths of the parameters of one axis whose gradient is zero while another's is not.
+def opens_with_raised_biases(setup: Setup) -> bool:
+    """Whether the outputs of the untrained model differ between the examples of the batch once all biases are raised.
 
-    The bias in front of an activation that never opens has none, whatever the inputs; a kernel has none
-    for blank inputs either.
+    Units that never opened open then; an input that reaches no unit still moves nothing. Computed once for all checks.
     """
-    leaves = {path: np.asarray(leaf) for path, leaf in trees.named_leaves(gradient).items() if trees.is_floating(leaf)}
-    silent = [path for path, leaf in leaves.items() if not leaf.any()]
-    return [path for path in silent if leaves[path].ndim == 1] if len(silent) < len(leaves) else []
+
+    def differ() -> bool:
+        params, state = setup.variables
+        raised = jax.tree.map(
+            lambda leaf: _raised(leaf) if trees.is_floating(leaf) and leaf.ndim == 1 else leaf, params
+        )
+        outputs, _ = setup.forward(raised, state, setup.batch[0], train=False, key=setup.key)
+        leaves = [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(outputs)]
+        return any(np.ptp(leaf, axis=0).max(initial=0.0) > ROUNDING * np.abs(leaf).max(initial=0.0) for leaf in leaves)
+
+    return setup.memo((opens_with_raised_biases,), differ)
+
+
+def _raised(bias: Any) -> Any:
+    """A bias that opens the unit behind it."""
+    return jnp.asarray(np.abs(np.asarray(bias, np.float64)) + 1.0, bias.dtype)
 
 
 def _walk(jaxpr: Any, given: Sequence[Past | None], found: list[Joint]) -> list[Past | None]:

@@ -5,13 +5,14 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 import pytest
 
-from jaxrecipe.probes.layers import Joint, Size, biases_without_gradient, joints
+from jaxrecipe.probes.layers import Joint, Size, joints, opens_with_raised_biases
 from jaxrecipe.setup import make_setup
 from jaxrecipe.task import Task
 from tests.zoo import sequences as s
+from tests.zoo.broken import before_model, with_init
 from tests.zoo.healthy import HEALTHY, dense, digits_task, flat, linear, stateless
 
 
@@ -62,9 +63,12 @@ def test_two_matrices_in_a_row_are_pointless_when_the_middle_is_wider_than_both_
     assert joint.pointless is pointless
 
 
-def test_biases_that_get_no_gradient() -> None:
-    dead, alive = np.zeros(3, np.float32), np.ones(3, np.float32)
-    blank = np.zeros((2, 3), np.float32)
-    assert biases_without_gradient({"a": {"bias": dead, "kernel": blank}, "b": {"bias": alive}}) == ["a/bias"]
-    assert biases_without_gradient({"a": {"bias": alive, "kernel": blank}}) == []
-    assert biases_without_gradient({"a": {"bias": dead, "kernel": blank}}) == []
+def closed(params: dict[str, Any]) -> dict[str, Any]:
+    """Biases of the hidden layer so low that none of its units opens."""
+    hidden = {**params["hidden"], "bias": jnp.full_like(params["hidden"]["bias"], -100.0)}
+    return {**params, "hidden": hidden}
+
+
+def test_dead_units_open_with_raised_biases_and_an_ignored_input_still_moves_nothing() -> None:
+    assert opens_with_raised_biases(make_setup(with_init(digits_task(), closed)))
+    assert not opens_with_raised_biases(make_setup(before_model(digits_task(), jnp.zeros_like)))

@@ -146,7 +146,7 @@ def _shown(seen: Aftermath | None) -> tuple[Cause, ...]:
         return causes("model/no-gradient", "loss/flat", "loss/single-output-softmax")
     if not any(seen.outputs_differ):
         here = "All examples of the first batch get the same output, before and after training."
-        first = "model/dead-units" if seen.dead_biases else "model/input-ignored"
+        first = "model/dead-units" if seen.opens else "model/input-ignored"
         return (cause(first, here=here), *causes("model/constant-outputs", "model/saturating-activation"))
     if seen.moved == 0:
         return causes("step/updates-thrown-away", "optimizer/unintended-freeze")

@@ -9,7 +9,7 @@ from jaxtyping import Float, PRNGKeyArray
 
 from jaxrecipe import trees
 from jaxrecipe.probes.constant_predictor import constant_at_init, losses_at_constant
-from jaxrecipe.probes.layers import biases_without_gradient
+from jaxrecipe.probes.layers import opens_with_raised_biases
 from jaxrecipe.setup import Setup
 
 FIRST_LOOK = 20
@@ -26,7 +26,7 @@ class Aftermath:
         inputs_differ: whether the inputs of different examples differ.
         outputs_differ: the same of the outputs, before and after.
         gradient: norm of the first gradient.
-        dead_biases: parameters of one axis that the first gradient leaves out.
+        opens: whether the untrained model tells examples apart once all biases are raised.
         moved: how far the parameters are from their start, relative to their size then.
         losses: mean loss in training mode, before and after.
     """
@@ -34,7 +34,7 @@ class Aftermath:
     inputs_differ: bool
     outputs_differ: tuple[bool, bool]
     gradient: float
-    dead_biases: tuple[str, ...]
+    opens: bool
     moved: float
     losses: tuple[float, float]
 
@@ -202,7 +202,7 @@ def _aftermath(setup: Setup, state: Any, key: PRNGKeyArray) -> Aftermath:
         inputs_differ=alone or _differ(inputs, 0.0),
         outputs_differ=(alone or _differ(outputs[0], SAME_OUTPUT), alone or _differ(outputs[1], SAME_OUTPUT)),
         gradient=float(np.linalg.norm(_flat(gradient))),
-        dead_biases=tuple(biases_without_gradient(gradient)),
+        opens=opens_with_raised_biases(setup),
         moved=float(np.linalg.norm(end - start) / max(np.linalg.norm(start), 1e-12)),
         losses=(before, after),
     )

@@ -12,7 +12,7 @@ from jaxtyping import Float, PRNGKeyArray
 
 from jaxrecipe import trees
 from jaxrecipe.checks.skeleton.overfit_one_batch.memorize import Run, mean_loss, outputs_of
-from jaxrecipe.probes.layers import biases_without_gradient, joints
+from jaxrecipe.probes.layers import joints, opens_with_raised_biases
 from jaxrecipe.probes.output_domain import is_flat
 from jaxrecipe.setup import Setup
 from jaxrecipe.targets import Head, heads
@@ -105,9 +105,9 @@ class Evidence:
         return float(np.linalg.norm(_flat(self.gradient_at_start)))
 
     @cached_property
-    def dead_biases(self) -> list[str]:
-        """Parameters of one axis that no example gives a gradient, while others get one."""
-        return biases_without_gradient(self.gradient_at_start)
+    def opens_with_raised_biases(self) -> bool:
+        """Whether the untrained model tells examples apart once all biases are raised."""
+        return opens_with_raised_biases(self.setup)
 
     @cached_property
     def gradient_at_end(self) -> np.ndarray:

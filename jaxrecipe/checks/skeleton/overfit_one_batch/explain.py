@@ -34,10 +34,12 @@ class Explanation(NamedTuple):
 
 HYPOTHESES: tuple[Hypothesis, ...] = (
     Hypothesis(proven.probabilities_as_logits, "certain"),
+    Hypothesis(proven.logits_for_probabilities, "certain"),
     Hypothesis(proven.class_number_as_quantity, "certain"),
     Hypothesis(proven.every_step_skipped, "certain"),
     Hypothesis(proven.nothing_moves, "certain"),
     Hypothesis(proven.zero_kernels, "certain"),
+    Hypothesis(proven.identical_units, "certain"),
     Hypothesis(proven.cut_off_outputs, "certain"),
     Hypothesis(proven.single_output_softmax, "certain"),
     Hypothesis(proven.clipped_loss, "certain"),

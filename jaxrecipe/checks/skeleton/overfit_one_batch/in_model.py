@@ -14,17 +14,18 @@ SLACK = 0.01
 
 
 def dead_units(evidence: Evidence) -> Cause | None:
-    """All examples get one output from the start on, and biases before the last get no gradient at all."""
-    if same_outputs(evidence) is None or not evidence.dead_biases:
+    """All examples get one output from the start on, and no longer once all biases are raised."""
+    if same_outputs(evidence) is None or not evidence.opens_with_raised_biases:
         return None
-    return cause("model/dead-units", here=f"No example gives a gradient to {', '.join(evidence.dead_biases[:4])}.")
+    return cause("model/dead-units", here="With all biases raised the untrained model tells the examples apart.")
 
 
 def input_ignored(evidence: Evidence) -> Cause | None:
-    """All examples get one output from the start on, although no unit is dead."""
-    if same_outputs(evidence) is None or evidence.dead_biases:
+    """All examples get one output from the start on, raised biases or not."""
+    if same_outputs(evidence) is None or evidence.opens_with_raised_biases:
         return None
-    return cause("model/input-ignored", here="The untrained model gives all examples one output, and no unit is dead.")
+    here = "The untrained model gives all examples one output, with all biases raised too."
+    return cause("model/input-ignored", here=here)
 
 
 def same_outputs(evidence: Evidence) -> Cause | None:

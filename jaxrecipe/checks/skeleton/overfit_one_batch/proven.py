@@ -8,7 +8,7 @@ from jaxrecipe.checks.skeleton.overfit_one_batch.evidence import Evidence
 from jaxrecipe.checks.skeleton.overfit_one_batch.memorize import Run
 from jaxrecipe.diagnosis.causes.table import Cause, cause
 from jaxrecipe.precision.loss_scale import LossScale
-from jaxrecipe.probes.output_domain import squashed_twice
+from jaxrecipe.probes.output_domain import logits_as_probabilities, squashed_twice
 from jaxrecipe.setup import Setup
 from jaxrecipe.targets import certain_outputs
 
@@ -18,14 +18,16 @@ LEAST_FLOOR = 0.1
 """A loss that squashes twice cannot get below 0.45 of the uninformed loss (two classes); less with other heads."""
 NEAR_CLASS_NUMBER = 0.25
 """Outputs so near to the number of the class name it when rounded, with room to spare."""
+LEAST_GAP = 0.01
+"""A loss that squashes twice still tells right outputs from a constant, by a quarter of the uninformed loss or more."""
 WRONG = 0.5
 """Predictions of less than this share of the best accuracy are mostly wrong; so is a loss that closed less."""
 
 
 def loss_squashes(setup: Setup, run: Run) -> bool:
     """Whether the loss itself applies a softmax or sigmoid twice, whatever the model gives it."""
-    if run.minimum < LEAST_FLOOR * run.uninformed:
-        return False
+    if run.minimum < LEAST_FLOOR * run.uninformed or run.gap < LEAST_GAP * run.uninformed:
+        return False  # a loss that is near its minimum, or the same for every output
     return "loss" in squashed_twice(setup, run.outputs, run.targets).values()
 
 
@@ -37,6 +39,15 @@ def probabilities_as_logits(evidence: Evidence) -> Cause | None:
         return None
     which = f" of {', '.join(paths)}" if any(paths) else ""
     return cause("loss/softmax-twice", here=f"The outputs{which} are probabilities, and the loss squashes them again.")
+
+
+def logits_for_probabilities(evidence: Evidence) -> Cause | None:
+    """The loss wants probabilities at a head, and the model gives something else."""
+    paths = logits_as_probabilities(evidence.setup, evidence.run.outputs, evidence.run.targets)
+    if not paths:
+        return None
+    which = f" of {', '.join(paths)}" if any(paths) else ""
+    return cause("loss/logits-as-probabilities", here=f"Outputs{which} lie outside of [0, 1].")
 
 
 def class_number_as_quantity(evidence: Evidence) -> Cause | None:
@@ -147,3 +158,14 @@ def zero_kernels(evidence: Evidence) -> Cause | None:
     if len(kernels) < 2 or any(np.any(np.asarray(leaf)) for leaf in kernels):
         return None
     return cause("model/zero-initialization")
+
+
+def identical_units(evidence: Evidence) -> Cause | None:
+    """All units of a layer start with the same weights, and not with zeros."""
+    kernels = {
+        path: np.asarray(leaf, np.float64)
+        for path, leaf in trees.named_leaves(evidence.setup.params).items()
+        if trees.is_floating(leaf) and leaf.ndim > 1 and leaf.shape[-1] > 1
+    }
+    alike = [path for path, leaf in kernels.items() if leaf.any() and not np.ptp(leaf, axis=-1).any()]
+    return cause("model/identical-units", here=f"So in {', '.join(alike[:4])}.") if alike else None

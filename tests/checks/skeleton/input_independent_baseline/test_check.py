@@ -104,7 +104,7 @@ def test_both_sides_of_each_limit(changes: dict[str, Any], status: str, code: st
 def aftermath(**changes: Any) -> Aftermath:
     """A model that trained and learned nothing."""
     given = {"inputs_differ": True, "outputs_differ": (True, True), "gradient": 1.0, "moved": 0.5, "losses": (2.0, 1.0)}
-    given["dead_biases"] = ()
+    given["opens"] = False
     return Aftermath(**{**given, **changes})
 
 
@@ -114,7 +114,7 @@ def aftermath(**changes: Any) -> Aftermath:
         ({"inputs_differ": False}, "data/constant-inputs"),
         ({"gradient": 0.0}, "model/no-gradient"),
         ({"outputs_differ": (False, False)}, "model/input-ignored"),
-        ({"outputs_differ": (False, False), "dead_biases": ("hidden/bias",)}, "model/dead-units"),
+        ({"outputs_differ": (False, False), "opens": True}, "model/dead-units"),
         ({"outputs_differ": (True, False)}, "optimizer/learning-rate-too-high"),
         ({"moved": 0.0}, "step/updates-thrown-away"),
         ({"moved": 0.0099}, "optimizer/learning-rate-too-low"),

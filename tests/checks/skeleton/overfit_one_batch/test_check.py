@@ -129,7 +129,35 @@ def thrown_away() -> Task:
     return hand_loop(digits_task(), apply_updates=False)
 
 
+def one_value() -> Task:
+    """Every kernel starts at one value."""
+
+    def alike(params: dict) -> dict:
+        return jax.tree.map(lambda leaf: jnp.full_like(leaf, 0.05) if leaf.ndim > 1 else leaf, params)
+
+    return broken.with_init(digits_task(), alike)
+
+
+def zeros() -> Task:
+    """Every kernel starts at zero."""
+
+    def nothing(params: dict) -> dict:
+        return jax.tree.map(lambda leaf: jnp.zeros_like(leaf) if leaf.ndim > 1 else leaf, params)
+
+    return broken.with_init(digits_task(), nothing)
+
+
+def image_ignored() -> Task:
+    """The model overwrites its input with zeros."""
+    return broken.before_model(digits_task(), jnp.zeros_like)
+
+
 BROKEN = [
+    (one_value, "model/identical-units"),
+    (zeros, "model/zero-initialization"),
+    (image_ignored, "model/input-ignored"),
+    (broken.one_output_softmax, "loss/single-output-softmax"),
+    (broken.logits_into_probability_loss, "loss/logits-as-probabilities"),
     (broken.softmax_in_model, "loss/softmax-twice"),
     (broken.softmax_in_loss, "loss/softmax-twice"),
     (sigmoid_on_labels, "loss/softmax-twice"),

@@ -32,7 +32,7 @@ def evidence(**changes: Any) -> Evidence:
         "losses": np.asarray([0.5, 1.0]),
         "outputs": [np.asarray([[1.0, -1.0], [-1.0, 1.0]])],
         "heads": [],
-        "dead_biases": [],
+        "opens_with_raised_biases": False,
         "same_outputs": False,
         "same_outputs_at_start": False,
         "size_kept": 1.0,
@@ -187,14 +187,14 @@ BOTH_SIDES: list[tuple[Any, str, Any, Any]] = [
     (
         in_model.dead_units,
         "model/dead-units",
-        evidence(same_outputs=True, same_outputs_at_start=True, dead_biases=["a"]),
+        evidence(same_outputs=True, same_outputs_at_start=True, opens_with_raised_biases=True),
         evidence(same_outputs=True, same_outputs_at_start=True),
     ),
     (
         in_model.input_ignored,
         "model/input-ignored",
         evidence(same_outputs=True, same_outputs_at_start=True),
-        evidence(same_outputs=True, same_outputs_at_start=True, dead_biases=["a"]),
+        evidence(same_outputs=True, same_outputs_at_start=True, opens_with_raised_biases=True),
     ),
     (in_model.dropout_too_strong, "model/dropout-too-strong", evidence(noise=1.1), evidence(noise=1.0)),
     (
