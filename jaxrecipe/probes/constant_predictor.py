@@ -47,7 +47,7 @@ class ConstantFit:
 
     @property
     def scale(self) -> float:
-        """What differences of losses are measured by: its mean loss, or the spread of its losses where that is larger."""
+        """What differences of losses are measured by: its mean loss, or their spread if that is larger."""
         return max(abs(self.loss), float(np.abs(self.losses - self.loss).mean()), 1e-12)
 
     @property
@@ -69,8 +69,8 @@ def best_constant(setup: Setup, outputs: Any, targets: Any, *, shared: bool = Tr
 
     Args:
         setup: gives the loss and the declared target.
-        outputs: the model's outputs on the examples, for their shapes and their domain; a head that ends in a softmax is
-            fitted on the simplex.
+        outputs: the model's outputs on the examples, for their shapes and their domain; a head that ends in a softmax
+            is fitted on the simplex.
         targets: the targets of the same examples.
         shared: one vector for every position (what a final bias can do) or, if False, one for each position.
     """
@@ -99,7 +99,8 @@ def best_constant(setup: Setup, outputs: Any, targets: Any, *, shared: bool = Tr
         return ConstantFit(output=nan, losses=np.full(1, np.nan), unbounded=False)
     value, flat = min(fits, key=lambda fit: fit[0])
     output = into_domain(setup, probabilities)(_unflatten(flat, template))
-    # Only asked for the floor: so far out, rounding alone can make equal scores unequal and a loss of log n look like zero.
+    # Only asked for the floor: so far out, rounding alone can make equal scores unequal and a loss of log n look like
+    # zero.
     lowest = np.nanmin([value, *(objective(np.full_like(flat, far))[0] for far in (-FAR, FAR))])
     unbounded = without_floor(float(lowest), objective(_flatten(template))[0])
     return ConstantFit(output=output, losses=losses_at_constant(setup, output, outputs, targets), unbounded=unbounded)
@@ -121,8 +122,8 @@ def mean_output(outputs: Any) -> Any:
 
 
 def uninformed_loss(setup: Setup, fit: ConstantFit, outputs: Any, targets: Any) -> float:
-    """What a model may score that knows nothing yet: the constant predictor's loss or, where it is higher, that of equal
-    logits at every head with labels and of the constant predictor at the others.
+    """What a model may score that knows nothing yet: the constant predictor's loss or, where it is higher, that of
+    equal logits at every head with labels and of the constant predictor at the others.
     """
     probabilities = probability_heads(setup, outputs, targets)
 

@@ -1,4 +1,4 @@
-"""What may be behind a model that starts far from the constant predictor, the likeliest first, by what was tried and measured."""
+"""What may be behind a model that starts far off, the likeliest first, by what was tried and measured."""
 
 import jax
 import numpy as np
@@ -19,7 +19,8 @@ from jaxrecipe.setup import Setup
 from jaxrecipe.targets import class_counts, heads, label_entropies
 
 OF_A_CROSS_ENTROPY = (0.5, 2.0)
-"""A constant predictor within these multiples of the labels' entropy is one of a cross entropy, focal and weighted ones too."""
+"""A constant predictor within these multiples of the labels' entropy is one of a cross entropy, focal and weighted ones
+too."""
 LEAST_ENTROPY = 0.05
 """Labels with less entropy than this, in nats, are all but constant: a constant output may be right about them."""
 MOSTLY = 0.5
@@ -35,7 +36,7 @@ LARGE_INPUTS = 3.0
 
 
 def causes_of_high_loss(setup: Setup) -> tuple[Cause, ...]:
-    """Inputs, the mean of the outputs, their spread: whichever change takes the untrained loss down to where it belongs."""
+    """Inputs, the mean of the outputs, their spread: whichever change takes the untrained loss where it belongs."""
     start = starting_point(setup)
     excess = max(start.loss - start.uninformed, 1e-12)
 
@@ -58,8 +59,8 @@ def causes_of_high_loss(setup: Setup) -> tuple[Cause, ...]:
 
 
 def _broadcasts(setup: Setup) -> bool:
-    """Whether outputs and targets have as many numbers in another shape, and each output is compared with every target: the
-    losses stay as they are when the targets are given in another order.
+    """Whether outputs and targets have as many numbers in another shape, and each output is compared with every target:
+    the losses stay as they are when the targets are given in another order.
     """
     outputs, targets = jax.tree.map(lambda leaf: leaf[: setup.batch_size], setup.at_init[:2])
     shapes = [(h.outputs, h.targets) for h in heads(setup.task.target, outputs, targets) if h.behavior.form == "real"]
@@ -71,7 +72,7 @@ def _broadcasts(setup: Setup) -> bool:
 
 
 def _by_chance(setup: Setup) -> Cause | None:
-    """Dropout, where the loss of the first batch depends on the key and most of its excess is gone in evaluation mode."""
+    """Dropout, where the loss depends on the key and most of its excess is gone in evaluation mode."""
     inputs, targets = setup.batch
     start = starting_point(setup)
 
@@ -89,7 +90,7 @@ def _by_chance(setup: Setup) -> Cause | None:
 
 
 def _of_the_mean(setup: Setup, start: StartingPoint) -> Cause:
-    """The outputs are off on average: by a bias that was set to something else, by initial weights, or by targets far from zero."""
+    """The outputs are off on average: by a bias that was set otherwise, by initial weights, or by targets."""
     if not any(head.behavior.form == "real" for head in heads(setup.task.target)):
         here = f"With the final bias set to the prior, this loss would be {start.centered:.4g}."
         by_bias = bias_share(setup) > MOSTLY
@@ -122,8 +123,8 @@ def losses_clipped(setup: Setup) -> bool:
 
 
 def cross_entropy_scale(setup: Setup) -> Measure | None:
-    """The constant predictor's loss within the bounds of a cross entropy, for one declared set of classes; None elsewhere, and
-    where the labels are all but constant.
+    """The constant predictor's loss within the bounds of a cross entropy, for one declared set of classes; None
+    elsewhere, and where the labels are all but constant.
     """
     entropies, counts = label_entropies(setup.task.target, setup.at_init.targets), class_counts(setup.task.target)
     declared = heads(setup.task.target)

@@ -31,7 +31,8 @@ class Minimum(NamedTuple):
 def minimum_achievable(setup: Setup, outputs: Any, inputs: Any, targets: Any) -> Minimum:
     """The lowest loss and the largest accuracy that a model could reach that sees the inputs.
 
-    Equal inputs with different labels (the first tokens of several rows, conflicting duplicates) cannot all be predicted.
+    Equal inputs with different labels (the first tokens of several rows, conflicting duplicates) cannot all be
+    predicted.
     """
     lowest = float(minimum_losses(setup, outputs, targets).mean())
     counts = label_frequencies(setup, outputs, inputs, targets)
@@ -59,10 +60,10 @@ def minimum_achievable(setup: Setup, outputs: Any, inputs: Any, targets: Any) ->
 def minimum_losses(setup: Setup, outputs: Any, targets: Any, *, steps: int = 200) -> np.ndarray:
     """Minimize each example's loss over free outputs; `[batch]` float64.
 
-    Starts from the outputs that the declared targets call right (the target itself for values, a large logit at the label for
-    classes) and from the given outputs, refines by Adam and takes the lower. Zero for a plain cross entropy or squared error, the
-    entropy of the smoothed labels for label smoothing. Losses that mix examples are minimized together. A loss on probabilities is
-    only evaluated at the right answers, since beyond the simplex it has no floor.
+    Starts from the outputs that the declared targets call right (the target itself for values, a large logit at the
+    label for classes) and from the given outputs, refines by Adam and takes the lower. Zero for a plain cross entropy
+    or squared error, the entropy of the smoothed labels for label smoothing. Losses that mix examples are minimized
+    together. A loss on probabilities is only evaluated at the right answers, since beyond the simplex it has no floor.
     """
     probabilities = probability_heads(setup, outputs, targets)
     certain = certain_outputs(setup.task.target, outputs, targets, probabilities=probabilities)
@@ -79,11 +80,11 @@ def minimum_losses(setup: Setup, outputs: Any, targets: Any, *, steps: int = 200
 
 
 def label_frequencies(setup: Setup, outputs: Any, inputs: Any, targets: Any) -> dict[str, np.ndarray]:
-    """How often each class stands at the same input among these examples, which no model can improve upon: by path, of each
-    head with exclusive classes, in the shape of its outputs.
+    """How often each class stands at the same input among these examples, which no model can improve upon: by path, of
+    each head with exclusive classes, in the shape of its outputs.
 
-    For rows of tokens "the same input" is the same row up to the position, because that is all that a causal model sees;
-    elsewhere it is the same example.
+    For rows of tokens "the same input" is the same row up to the position, because that is all that a causal model
+    sees; elsewhere it is the same example.
     """
     rows = [np.asarray(leaf) for leaf in jax.tree.leaves(inputs)]
     found = {}
@@ -98,7 +99,7 @@ def label_frequencies(setup: Setup, outputs: Any, inputs: Any, targets: Any) -> 
 
 
 def _by_prefix(head: Head, rows: list[np.ndarray]) -> bool:
-    """Whether a label belongs to the row up to its position: rows of tokens as targets, beside inputs of the same length."""
+    """Whether a label belongs to the row up to its position: rows of tokens beside inputs as long."""
     shape = np.shape(head.targets)
     return head.behavior.by_position and len(shape) == 2 and all(row.shape[:2] == shape for row in rows)
 
@@ -123,7 +124,7 @@ def _frequencies(labels: np.ndarray, rows: list[np.ndarray], classes: int, *, pr
 
 
 def _refine(setup: Setup, steps: int) -> Any:
-    """`run(outputs, targets)`: the lowest loss of each example along an Adam run on the outputs themselves, compiled once a shape."""
+    """`run(outputs, targets)`: the lowest loss of each example along an Adam run on the outputs."""
     optimizer = optax.adam(optax.cosine_decay_schedule(0.3, steps))
 
     def total(outputs: Any, targets: Any) -> tuple[Float[Array, ""], Float[Array, "batch"]]:

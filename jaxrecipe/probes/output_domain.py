@@ -1,4 +1,4 @@
-"""What the loss takes the outputs for: logits or probabilities, squashed once or twice. Read from its values, head by head."""
+"""What the loss takes the outputs for: logits or probabilities, squashed once or twice; head by head."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -34,7 +34,7 @@ def are_probabilities(outputs: Any) -> bool:
 
 
 def probability_heads(setup: Setup, outputs: Any, targets: Any) -> frozenset[str]:
-    """The heads whose outputs are probabilities that the loss is made for: certain and right ones cost about nothing."""
+    """The heads whose outputs are probabilities that the loss is made for: right ones cost nothing."""
     found = frozenset(
         head.path for head in heads(setup.task.target, outputs, targets) if _look_like_probabilities(head)
     )
@@ -50,7 +50,8 @@ def wants_probabilities(setup: Setup, outputs: Any, targets: Any) -> bool:
 def logits_as_probabilities(setup: Setup, outputs: Any, targets: Any) -> tuple[str, ...]:
     """The heads at which the loss wants probabilities and the model gives something else, by path.
 
-    Such a loss is nothing at probabilities that are certain and right, and log(n) at equal ones; no loss on logits is both.
+    Such a loss is nothing at probabilities that are certain and right, and log(n) at equal ones; no loss on logits is
+    both.
     """
     found, others = [], probability_heads(setup, outputs, targets)
     for head in heads(setup.task.target, outputs, targets):
@@ -83,9 +84,9 @@ def logits_as_probabilities_at_init(setup: Setup) -> tuple[str, ...]:
 def squashed_twice(setup: Setup, outputs: Any, targets: Any) -> dict[str, Literal["model", "loss"]]:
     """The heads at which a softmax or sigmoid is applied twice, by path, and where the first of the two is.
 
-    A certain and right answer then costs what the second makes of the first: log(1 + (n - 1)/e) for a softmax over n classes,
-    log(1 + 1/e) for a yes and log(2) for a no behind a sigmoid. In the model: the outputs are probabilities, and the loss of
-    certain ones is that number. In the loss: it is that number whatever the logits are.
+    A certain and right answer then costs what the second makes of the first: log(1 + (n - 1)/e) for a softmax over n
+    classes, log(1 + 1/e) for a yes and log(2) for a no behind a sigmoid. In the model: the outputs are probabilities,
+    and the loss of certain ones is that number. In the loss: it is that number whatever the logits are.
     """
     found: dict[str, Literal["model", "loss"]] = {}
     for head in heads(setup.task.target, outputs, targets):
@@ -110,7 +111,7 @@ def _costs(
     probabilities: bool = False,
     strength: float = 1.0,
 ) -> bool:
-    """Whether certain and right answers cost just so much, those of one head made stronger or given as probabilities."""
+    """Whether certain and right answers cost just so much, one head's made stronger or probabilities."""
     paths = frozenset({head.path}) if probabilities else frozenset()
     certain = certain_outputs(setup.task.target, outputs, targets, probabilities=paths)
     if certain is None:
@@ -120,8 +121,8 @@ def _costs(
 
 
 def _stay_probabilities(setup: Setup) -> bool:
-    """Whether the outputs stay in [0, 1] when all parameters are made far larger, and of the other sign: something confines
-    them, which small logits that only happen to lie there do not survive.
+    """Whether the outputs stay in [0, 1] when all parameters are made far larger, and of the other sign: something
+    confines them, which small logits that only happen to lie there do not survive.
     """
     params, model_state = setup.variables
     inputs, _ = setup.batch
@@ -159,7 +160,7 @@ def is_flat(setup: Setup, outputs: Any, targets: Any) -> bool:
 
 
 def into_domain(setup: Setup, probabilities: frozenset[str]) -> Callable[[Any], Any]:
-    """Maps free numbers in the shape of the outputs to where the outputs live: probabilities at these heads, else anywhere."""
+    """Maps free numbers, shaped as the outputs, to where outputs live: probabilities at these heads."""
 
     def one(head: Head) -> Array:
         if head.path not in probabilities:

@@ -1,4 +1,4 @@
-"""Where an untrained model starts, and which change would bring it nearer to the constant predictor: tried, not guessed."""
+"""Where an untrained model starts, and which change brings it nearer to the constant predictor: by trying."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -37,10 +37,12 @@ class StartingPoint:
         uninformed: what a model scores that knows nothing yet: the constant predictor or equal logits.
         centered: with the outputs shifted so that their mean is the constant predictor's output.
         mean_only: with every output replaced by the mean of the outputs.
-        inputs_size: root mean square of the floating inputs as they enter the model, of the leaf where it is largest; 0 without any.
-        inputs_standardized: on the first batch with each input at zero mean and unit variance, less the loss of that batch as it
-            is, added to `loss`: what it would be; None where no input is floating.
-        targets_mean, targets_std: of the declared values, of the head where they are furthest from 0 and 1; None without any.
+        inputs_size: root mean square of the floating inputs as they enter the model, of the leaf where it is largest; 0
+            without any.
+        inputs_standardized: on the first batch with each input at zero mean and unit variance, less the loss of that
+            batch as it is, added to `loss`: what it would be; None where no input is floating.
+        targets_mean, targets_std: of the declared values, of the head where they are furthest from 0 and 1; None
+            without any.
         outputs_std: spread of the outputs over the examples, of the leaf where it is largest.
     """
 
@@ -105,8 +107,8 @@ def shifted(outputs: Any, fit: ConstantFit, mean: Any) -> Any:
 
 
 def _standardized_inputs(setup: Setup) -> tuple[float, float | None]:
-    """The largest root mean square among the floating inputs of the first batch, and by how much the loss changes when each is
-    standardized.
+    """The largest root mean square among the floating inputs of the first batch, and by how much the loss changes when
+    each is standardized.
     """
     inputs, targets = setup.batch
     floating = [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(inputs) if trees.is_floating(leaf)]
@@ -140,7 +142,8 @@ def _values(setup: Setup, targets: Any) -> tuple[float | None, float | None]:
 def final_biases(setup: Setup) -> dict[str, str | None]:
     """The parameter that shifts all outputs alike, for each output by its path; None where there is none.
 
-    Found by trying: parameters with one number an output are raised by one, and the outputs must all change by the same.
+    Found by trying: parameters with one number an output are raised by one, and the outputs must all change by the
+    same.
     """
     return setup.memo(final_biases, lambda: _final_biases(setup))
 
@@ -168,7 +171,7 @@ def _final_biases(setup: Setup) -> dict[str, str | None]:
 
 
 def bias_share(setup: Setup) -> float:
-    """How much of the differences between the outputs' means is the final bias's doing, 0 to 1 or so; 0 without any bias."""
+    """How much of the differences between the outputs' means the final bias makes, 0 to 1 or so; 0 without a bias."""
     parameters, means = trees.named_leaves(setup.params), trees.named_leaves(mean_output(setup.at_init.outputs))
     shares = [
         float(

@@ -31,13 +31,14 @@ class Behavior:
     Attributes:
         form: how the outputs answer.
         classes: among how many answers one chooses; None where it is not about labels.
-        labels: the targets read as classes, integers in `[0, classes)` in the shape of the targets, -1 where a position does
-            not count (padding, a label outside of the classes); None where these targets are no labels. On the host.
+        labels: the targets read as classes, integers in `[0, classes)` in the shape of the targets, -1 where a position
+            does not count (padding, a label outside of the classes); None where these targets are no labels. On the
+            host.
         uninformed: logits (or probabilities) in the shape of the outputs that say nothing: all alike, zero for values.
-        certain: outputs that are right and sure of it, as logits or as probabilities; None where targets and outputs do not
-            fit together or certainty means nothing.
-        constants: what a constant output could be, in the shape of the given one (a batch axis of one): log frequencies,
-            shares and log odds, mean and median.
+        certain: outputs that are right and sure of it, as logits or as probabilities; None where targets and outputs do
+            not fit together or certainty means nothing.
+        constants: what a constant output could be, in the shape of the given one (a batch axis of one): log
+            frequencies, shares and log odds, mean and median.
         metrics: the metrics that people read.
         several: whether an example has several labels that do not exclude each other.
         by_position: whether each position of a row has a label of its own that depends on the row up to there.
@@ -73,8 +74,8 @@ def counted(target: Target, targets: Any) -> Bool[np.ndarray, "..."]:
 def entropy(target: Target, targets: Any) -> float | None:
     """Entropy in nats of the labels of one head, what a cross entropy costs that only knows how often each occurs.
 
-    The mean over the labels of an example where there are several. None where the target is not about labels, or no label
-    counts.
+    The mean over the labels of an example where there are several. None where the target is not about labels, or no
+    label counts.
     """
     row = behavior(target)
     labels = row.labels(target, targets)

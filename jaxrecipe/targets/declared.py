@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Classes:
-    """One of `n` classes an example (or a pixel): integer labels `[batch, ...]` in `[0, n)`, logits `[batch, ..., n]`."""
+    """One of `n` classes an example (or a pixel): labels `[batch, ...]` in `[0, n)`, logits `[batch, ..., n]`."""
 
     n: int
 

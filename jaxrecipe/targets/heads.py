@@ -61,7 +61,8 @@ def _part(tree: Any, name: str) -> Any:
 def each_head(
     change: Callable[[Head], Array | None], target: TargetTree, outputs: Any, targets: Any = None
 ) -> Any | None:
-    """The outputs with every declared head replaced by `change(head)`; None where one is no array or `change` gives None.
+    """The outputs with every declared head replaced by `change(head)`; None where one is no array or `change` gives
+    None.
 
     Outputs that no head declares stay as they are.
     """
@@ -98,7 +99,8 @@ def uninformed_outputs(target: TargetTree, outputs: Any, *, probabilities: froze
 def certain_outputs(
     target: TargetTree, outputs: Any, targets: Any, *, probabilities: frozenset[str] = frozenset()
 ) -> Any | None:
-    """Outputs that are right and sure of it: large logits at the labels (or one-hot probabilities), the values themselves.
+    """Outputs that are right and sure of it: large logits at the labels (or one-hot probabilities), the values
+    themselves.
 
     None where some head cannot say: nothing is declared, or outputs and targets do not fit.
     """

@@ -28,15 +28,16 @@ MOST_COMMON = "the most common answer"
 def human_baseline(setup: Setup, *, key: PRNGKeyArray, examples: int = 2000, precision: float = 0.03) -> Result:
     """A person beats guessing and a linear model, and leaves a gap that the model has to close.
 
-    What it does: compares the accuracy that you declare for a person (`Task(human=0.97)`) with guessing, with always saying the most common
-    class, and with a linear model (ridge regression on the plain inputs, or on counts of tokens) that takes a second to fit. Prints the gap
-    that is left for the model. Without a figure it says how many examples to label to get one.
+    What it does: compares the accuracy that you declare for a person (`Task(human=0.97)`) with guessing, with always
+    saying the most common class, and with a linear model (ridge regression on the plain inputs, or on counts of tokens)
+    that takes a second to fit. Prints the gap that is left for the model. Without a figure it says how many examples to
+    label to get one.
 
-    Why it matters: accuracy means nothing without knowing what is hard. A person far above the linear model says that there is something
-    to learn; a person below it says that labels, metric or figure are not what they seem.
+    Why it matters: accuracy means nothing without knowing what is hard. A person far above the linear model says that
+    there is something to learn; a person below it says that labels, metric or figure are not what they seem.
 
-    What to do: label a random sample of the test examples without looking at their labels, and divide the number that agree by the size of the
-    sample; or have the test set labeled twice, and take the second as the prediction.
+    What to do: label a random sample of the test examples without looking at their labels, and divide the number that
+    agree by the size of the sample; or have the test set labeled twice, and take the second as the prediction.
 
     Args:
         setup: the set-up.
@@ -51,8 +52,8 @@ def human_baseline(setup: Setup, *, key: PRNGKeyArray, examples: int = 2000, pre
     head = _labeled_head(setup)
     if head is None:
         return skipped(
-            "Nothing is declared that a person could be right or wrong about: an accuracy needs target Classes, Binary, "
-            "MultiLabel or Tokens, at one head."
+            "Nothing is declared that a person could be right or wrong about: an accuracy needs target Classes, "
+            "Binary, MultiLabel or Tokens, at one head."
         )
     if human is None:
         return _how_to_get_one(setup, precision)
@@ -101,9 +102,9 @@ def _how_to_get_one(setup: Setup, precision: float) -> Result:
     rows = [(n, round(100 * half_width(n), 1)) for n in (50, 100, 200, 400, 1000)]
     limit = f"; there are only {size}: label them all" if size < enough else ""
     return Result(
-        summary=f"No figure for a person is declared (Task(human=...)). Label {enough} random test examples without seeing their "
-        f"labels: that gives an accuracy near 95 % to ±{100 * precision:g} percentage points (95 % interval){limit}. Then give "
-        "Task(human=right / labeled).",
+        summary=f"No figure for a person is declared (Task(human=...)). Label {enough} random test examples without "
+        f"seeing their labels: that gives an accuracy near 95 % to ±{100 * precision:g} percentage points (95 % "
+        f"interval){limit}. Then give Task(human=right / labeled).",
         ended=Status.SKIP,
         measures=(Measure(name="examples to label", value=enough, unit="examples"),),
         evidence=(
@@ -113,7 +114,7 @@ def _how_to_get_one(setup: Setup, precision: float) -> Result:
 
 
 def _baselines(setup: Setup, head: Head, examples: int) -> list[Baseline]:
-    """The most common answer of the training data and, where there is one label (or row of labels) an example, a linear model."""
+    """The most common answer of the training data and, where an example has one label or row of them, a linear model."""
     x, y = _sample(setup, "train", examples, head)
     if setup.test is None:
         held = len(y) // 4
@@ -166,7 +167,7 @@ def _rows(inputs: Any) -> Float[np.ndarray, "examples features"]:
 
 
 def _ridge(x: np.ndarray, answers: np.ndarray, x_test: np.ndarray) -> Float[np.ndarray, "examples answers"]:
-    """Ridge regression, its strength chosen on a quarter of the training data, solved in whichever dimension is smaller."""
+    """Ridge regression, its strength chosen on a quarter of the training data, solved in the smaller dimension."""
     mean, spread = x.mean(axis=0), x.std(axis=0) + 1e-6 * (1 + np.abs(x).max())
     x, x_test = (x - mean) / spread, (x_test - mean) / spread
     held = len(x) // 4

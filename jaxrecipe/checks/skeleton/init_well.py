@@ -31,24 +31,24 @@ def init_well(
 ) -> Result:
     """The untrained model already predicts the average of the targets.
 
-    What it does: takes the constant part of the untrained model's outputs (their mean over examples) and compares its loss
-    with that of the best constant output. The difference is what training must first spend on learning a bias, as a share
-    of the best constant's own loss. The bias that would save it is in the evidence.
+    What it does: takes the constant part of the untrained model's outputs (their mean over examples) and compares its
+    loss with that of the best constant output. The difference is what training must first spend on learning a bias, as
+    a share of the best constant's own loss. The bias that would save it is in the evidence.
 
-    Why it matters: targets with a mean of 50, or one positive in a thousand, make the first hundreds of steps learn nothing but
-    that average: a loss curve like a hockey stick, and gradients of the wrong size while it lasts.
+    Why it matters: targets with a mean of 50, or one positive in a thousand, make the first hundreds of steps learn
+    nothing but that average: a loss curve like a hockey stick, and gradients of the wrong size while it lasts.
 
-    What to do: add the shift in the evidence to the final layer's bias at initialization (log frequencies for classes, the mean for
-    values), give the final layer a bias if it has none, or standardize the targets.
+    What to do: add the shift in the evidence to the final layer's bias at initialization (log frequencies for classes,
+    the mean for values), give the final layer a bias if it has none, or standardize the targets.
 
     Args:
         setup: the set-up.
         key: unused; the model's randomness comes from the set-up.
         warn: WARN when learning the bias is worth more than this many times the best constant's loss.
-        warn_labels: the same for a plain cross entropy of classes or of yes or no, whose prior the bias should hold: an answer that is
-            right one time in ten costs 0.93 at a final bias of zero, one in five 0.39. Mean outputs that differ by half a unit between
-            initializations cost 0.02 to 0.1, wide layers behind a normalization up to 0.3. Tokens start at equal logits everywhere,
-            and count as values.
+        warn_labels: the same for a plain cross entropy of classes or of yes or no, whose prior the bias should hold: an
+            answer that is right one time in ten costs 0.93 at a final bias of zero, one in five 0.39. Mean outputs that
+            differ by half a unit between initializations cost 0.02 to 0.1, wide layers behind a normalization up to
+            0.3. Tokens start at equal logits everywhere, and count as values.
         fail: FAIL when it is worth more than this many times, and setting the bias makes the untrained loss lower.
 
     Source: Karpathy, A Recipe for Training Neural Networks (2019), "init well".
@@ -89,7 +89,7 @@ def init_well(
 
 
 def _plain_cross_entropy(setup: Setup, fit: ConstantFit) -> bool:
-    """Whether the constant predictor scores the entropy of the labels: one label an example at every head, no rows of tokens."""
+    """Whether the constant predictor scores the entropy of the labels, where every head has one label an example."""
     rows = [head.behavior for head in heads(setup.task.target)]
     if not all(row.labeled and not row.several and not row.by_position for row in rows):
         return False
@@ -105,15 +105,16 @@ def _finding(setup: Setup, fit: ConstantFit, now: Any, cost: Measure) -> Finding
     return Finding(
         code="model/final-bias-ignores-prior",
         severity=Severity.FAIL if cost.verdict is Severity.FAIL and gains else Severity.WARN,
-        message=f"The untrained model is off the average of the targets: learning a bias alone is worth {cost.value:.3g} times "
-        f"the constant predictor's loss, and setting it takes the untrained loss from {start.loss:.4g} to {start.centered:.4g}.",
+        message="The untrained model is off the average of the targets: learning a bias alone is worth "
+        f"{cost.value:.3g} times the constant predictor's loss, and setting it takes the untrained loss from "
+        f"{start.loss:.4g} to {start.centered:.4g}.",
         measures=(cost, centered),
         causes=found,
     )
 
 
 def _causes(setup: Setup, fit: ConstantFit, now: Any) -> tuple[Cause, ...]:
-    """What makes a bias worth so much: labels or a loss that are wrong, a spread that is, targets, and only then the bias."""
+    """What makes a bias worth so much: wrong labels, a wrong loss, a wide spread, targets; then the bias."""
     labels = label_entropies(setup.task.target, setup.at_init.targets)
     scale, bias = cross_entropy_scale(setup), _bias_causes(setup, fit, now)
     first = []

@@ -75,7 +75,8 @@ def column_against_row() -> Task:
 
 
 def softmax_over_batch() -> Task:
-    """Nobody competes with a batch of one kind: the loss of small outputs is log(batch size), and that of a class's own share is less."""
+    """Nobody competes with a batch of one kind: the loss of small outputs is log(batch size), and that of a class's own
+    share is less."""
     return broken.batch_softmax().replace(batch_size=8, mixes_examples=False)
 
 

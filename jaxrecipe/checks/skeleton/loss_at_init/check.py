@@ -16,7 +16,7 @@ from jaxrecipe.setup import Setup
 from jaxrecipe.targets import heads, label_entropies
 
 NEARLY_NOTHING = 0.05
-"""A constant output that costs less than this share of the labels' entropy, and of the untrained loss, costs nothing."""
+"""A constant output costs nothing below this share of the labels' entropy and of the untrained loss."""
 STANDARD_ERRORS = 3.0
 """The untrained loss must be below the constant predictor's by so many standard errors to count as below."""
 OTHER_STARTS = 5
@@ -37,16 +37,16 @@ def loss_at_init(
     Why it matters: a loss far above means that the first thing training does is to unlearn a bad initialization; a loss
     below means that the model knows the answer before it has seen one: a leak, or a loss that does not measure.
 
-    What to do: far above: look at the scale of the inputs, the initialization of the last layer, the scale of regression
-    targets, and whether the loss wants logits or probabilities. Below: look for the label among the inputs, masks that
-    drop every example, weights of zero. A pretrained model starts below: say so with expect.
+    What to do: far above: look at the scale of the inputs, the initialization of the last layer, the scale of
+    regression targets, and whether the loss wants logits or probabilities. Below: look for the label among the inputs,
+    masks that drop every example, weights of zero. A pretrained model starts below: say so with expect.
 
     Args:
         setup: the set-up.
         key: unused; the model's randomness comes from the set-up.
-        low: FAIL under this fraction of the constant predictor's loss (and beyond three standard errors), from other initializations
-            too: a model of three parameters may be right by luck once. Not asked of a loss that compares examples, where even random
-            features tell two examples apart.
+        low: FAIL under this fraction of the constant predictor's loss (and beyond three standard errors), from other
+            initializations too: a model of three parameters may be right by luck once. Not asked of a loss that
+            compares examples, where even random features tell two examples apart.
         high_warn: WARN above this multiple of the constant predictor's loss.
         high_fail: FAIL above this multiple of it.
 
@@ -119,8 +119,8 @@ def _wrong_domain(setup: Setup) -> Finding | None:
             values = np.asarray(head.outputs, np.float64)
             outside = Measure(name="outputs outside of [0, 1]", value=((values < 0) | (values > 1)).mean(), high=0.0)
             message = (
-                f"The loss{_at(head.path)} is made for probabilities, but {outside.value:.0%} of the model's outputs are "
-                "outside of [0, 1]."
+                f"The loss{_at(head.path)} is made for probabilities, but {outside.value:.0%} of the model's outputs "
+                "are outside of [0, 1]."
             )
             return failure("loss/logits-as-probabilities", message, measures=(outside,))
     return None
@@ -138,7 +138,7 @@ def _applied_twice(setup: Setup) -> Finding | None:
     """A right and certain answer costs exactly what two softmaxes or sigmoids make of it."""
     outputs, targets, _ = setup.at_init
     for path, where in squashed_twice(setup, outputs, targets).items():
-        message = f"An answer{_at(path)} that is certain and right costs exactly what it costs behind two softmaxes or sigmoids."
+        message = f"A certain and right answer{_at(path)} costs exactly what it costs behind two softmaxes or sigmoids."
         here = {
             "model": "The model's outputs are probabilities already, and the loss takes them for logits.",
             "loss": "The loss squashes its outputs once more than its cross entropy does.",
@@ -182,8 +182,8 @@ def _too_low(setup: Setup, losses: np.ndarray, fit: ConstantFit, slack: float) -
     found = causes_of_low_loss(setup)
     return failure(
         found[0].code,
-        f"The untrained loss {losses.mean():.4g} is below {best.loss:.4g}, the constant predictor's, in {OTHER_STARTS} other "
-        "initializations too.",
+        f"The untrained loss {losses.mean():.4g} is below {best.loss:.4g}, the constant predictor's, in {OTHER_STARTS} "
+        "other initializations too.",
         measures=(highest,),
         causes=found,
     )

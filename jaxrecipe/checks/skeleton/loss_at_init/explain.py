@@ -25,7 +25,7 @@ def causes_of_low_loss(setup: Setup) -> tuple[Cause, ...]:
     outputs, targets = jax.tree.map(lambda leaf: leaf[:size], setup.at_init[:2])
     raised = each_head(_with_first_column_raised, setup.task.target, outputs)
     if raised is not None and _same(setup, outputs, raised, targets):
-        here = "Raising the first output of all examples of a batch changes no loss, as only a softmax over the batch allows."
+        here = "Raising the first output of a whole batch changes no loss, as only a softmax over the batch allows."
         return (cause("loss/softmax-over-batch", here=here),)
     half = size // 2
     disturbed = jax.tree.map(lambda leaf: leaf.at[:half].multiply(-3), outputs)
@@ -47,7 +47,7 @@ def _same(setup: Setup, outputs: object, others: object, targets: object, *, sta
 
 
 def causes_of_no_floor(setup: Setup) -> tuple[Cause, ...]:
-    """The sign, where right answers cost more than answers that say nothing; a cross entropy of values; unbounded outputs."""
+    """The sign, where right answers cost more than none; a cross entropy of values; probabilities."""
     outputs, targets, _ = setup.at_init
     certain, nothing = certain_outputs(setup.task.target, outputs, targets), uninformed(setup, outputs, targets)
     if certain is not None and nothing is not None:
