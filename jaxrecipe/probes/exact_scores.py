@@ -23,7 +23,7 @@ Evaluate = Callable[[PyTree, Split, Int[np.ndarray, "examples"], int], dict[str,
 
 
 def evaluation_under_test(setup: Setup) -> Evaluate:
-    """The loop's own evaluation, asked for examples by their indices; each example is prepared once, however often it is asked for.
+    """The loop's own evaluation, asked for examples by their indices; each example is prepared once.
 
     Raises:
         ValueError: the loop has no evaluation.
@@ -147,7 +147,8 @@ def explained_by_augmentation(
 ) -> Augmented | None:
     """What an evaluation gives that augments its examples; None if it does not.
 
-    It is asked about the examples whose loss augmentation raises most, so that a model that has hardly learned yet shows it.
+    It is asked about the examples whose loss augmentation raises most, so that a model that has hardly learned yet
+    shows it.
 
     Args:
         setup: the set-up.

@@ -21,7 +21,7 @@ VariablesOf = Callable[[PyTree], Variables]
 """Where in a loop's state its variables are."""
 
 KEPT_BYTES = 2**30
-"""Memory that the variables and batches of steps taken once may keep; steps beyond it are taken again by whoever asks for them."""
+"""Memory that variables and batches of steps taken once may keep; steps beyond it are taken again when asked for."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,8 @@ def mean_gradient(
 ) -> tuple[float, PyTree]:
     """Mean loss of a batch in training mode and its gradient, float32.
 
-    Through the task's loss scale where there is one, since small gradients would vanish; a scale that overflows is halved.
+    Through the task's loss scale where there is one, since small gradients would vanish; a scale that overflows is
+    halved.
     """
     if setup.task.loss_scale.kind == "none":
         loss, gradient = setup.gradients(*variables, *batch, key=key)

@@ -11,7 +11,7 @@ SINGLE_BITS = 32
 
 
 def computes_in_half(setup: Setup) -> bool:
-    """Whether the policy casts to half precision, or the outputs have such a dtype. Traces the model, compiles nothing."""
+    """Whether the policy casts to half precision, or the outputs have such a dtype. Compiles nothing."""
     if setup.task.precision.casts:
         return True
     variables, key = setup.variables, setup.key  # computed outside of the trace, as the set-up keeps them

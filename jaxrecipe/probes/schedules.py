@@ -59,8 +59,9 @@ class ProbedUpdate(NamedTuple):
 def update_probe(optimizer: optax.GradientTransformation) -> Callable[..., ProbedUpdate]:
     """One compiled program that asks the optimizer for an update under other gradients, counts and histories.
 
-    It is called as `probe(params, gradients, count, first=0.0, second=1.0)`: an update by `second` times the gradients, the
-    schedule's counters at `count`; after an update by `first` times the gradients, or from a fresh state where that is 0.
+    It is called as `probe(params, gradients, count, first=0.0, second=1.0)`: an update by `second` times the gradients,
+    the schedule's counters at `count`; after an update by `first` times the gradients, or from a fresh state where that
+    is 0.
     """
 
     @jax.jit

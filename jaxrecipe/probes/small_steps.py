@@ -1,4 +1,4 @@
-"""Why the steps of an optimizer are small: a clip that cuts every gradient, a schedule far from its peak, or neither."""
+"""Why steps of an optimizer are small: a clip that cuts every gradient, a schedule far from its peak, or neither."""
 
 import numpy as np
 from jaxtyping import PRNGKeyArray
@@ -10,7 +10,7 @@ from jaxrecipe.setup import Setup
 CUT = 0.01
 """A clip that treats a hundredth of the usual gradient like the whole decides the size of every step."""
 FAR_BELOW = 1e-8, 1e-7
-"""Shares of the usual gradient that no clip cuts; an optimizer that treats these alike takes signs, and does not clip."""
+"""Shares of the usual gradient that no clip cuts; an optimizer that treats these alike takes signs."""
 SAME = 1e-3
 """Updates that differ by less than this share are the same."""
 FROM_PEAK = 30.0
@@ -32,7 +32,7 @@ def reasons_for_small_steps(setup: Setup, key: PRNGKeyArray, step: int) -> tuple
 
 
 def clips_every_gradient(setup: Setup, key: PRNGKeyArray) -> bool:
-    """Whether the optimizer makes the same update of the usual gradient and of a hundredth of it, though not of all sizes."""
+    """Whether the optimizer treats the usual gradient and a hundredth of it alike, though not all sizes."""
     probe, gradients = setup.memo(update_probe, lambda: update_probe(setup.task.optimizer)), usual_gradient(setup, key)
 
     def alike(first: float, second: float) -> bool:
@@ -43,7 +43,7 @@ def clips_every_gradient(setup: Setup, key: PRNGKeyArray) -> bool:
 
 
 def peak_of_schedule(setup: Setup, key: PRNGKeyArray, step: int) -> tuple[int, float] | None:
-    """At which step the learning rate is highest, and how many times that of the given step; None without a schedule."""
+    """At which step the learning rate is highest, and how many times that of a given step; None without schedule."""
     if not has_schedule(setup.task.optimizer, setup.params):
         return None
     probe, gradients = setup.memo(update_probe, lambda: update_probe(setup.task.optimizer)), usual_gradient(setup, key)

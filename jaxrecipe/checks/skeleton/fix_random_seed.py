@@ -31,15 +31,15 @@ DRAWS = 3
 def fix_random_seed(setup: Setup, *, key: PRNGKeyArray, steps: int = 3) -> Result:
     """The same seed gives the same run, and each step draws anew.
 
-    What it does: starts the set-up twice from the same seed (data order, augmentation, initial parameters, then a few steps
-    of the loop's own training step) and compares everything bit by bit. Then it repeats one step with the step counters and
-    keys of the next one, to see that dropout does not draw the same mask every time.
+    What it does: starts the set-up twice from the same seed (data order, augmentation, initial parameters, then a few
+    steps of the loop's own training step) and compares everything bit by bit. Then it repeats one step with the step
+    counters and keys of the next one, to see that dropout does not draw the same mask every time.
 
     Why it matters: with a run that cannot be repeated no two experiments can be compared, and half of all surprises are
     noise. A key that is used again at every step silently turns dropout and augmentation into fixed transformations.
 
-    What to do: seed numpy and Python where they are used, split or fold the key by the step
-    (`jax.random.fold_in(key, step)`), read data in an order that follows from the seed.
+    What to do: seed numpy and Python where they are used, split or fold the key by the step (`jax.random.fold_in(key,
+    step)`), read data in an order that follows from the seed.
 
     Args:
         setup: the set-up.
@@ -82,7 +82,7 @@ def _not_reproducible(part: str, differences: Mapping[str, str], count: Measure)
 
 
 def _run(setup: Setup, source: Setup, key: PRNGKeyArray, steps: int) -> dict[str, Leaves]:
-    """A whole short run; leaves are host arrays. Data and initial state come from `source`, the compiled step is shared."""
+    """A whole short run, on the host. Data and initial state come from `source`, the compiled step is shared."""
     batches = [source.training_batch(step) for step in range(steps)]
     state = source.loop.init(key)
     initial, metrics = _host(state), []
@@ -134,8 +134,8 @@ def _augment_ignores_key(setup: Setup, key: PRNGKeyArray) -> bool:
 def _same_draw_every_step(setup: Setup, key: PRNGKeyArray) -> bool:
     """Whether a model that is random in training gets the same randomness at the next step.
 
-    The second step is given the first one's parameters, so that only its key and counters differ from the first: if its loss
-    is the same to the bit, although another draw gives another loss, the draw was the same.
+    The second step is given the first one's parameters, so that only its key and counters differ from the first: if its
+    loss is the same to the bit, although another draw gives another loss, the draw was the same.
     """
     batch, keys = setup.batch, [jax.random.fold_in(key, draw) for draw in range(2)]
     losses = [setup.mean_loss(*setup.variables, *batch, train=True, key=one) for one in keys]

@@ -57,12 +57,14 @@ def checkpoint_round_trip(setup: Setup, *, key: PRNGKeyArray, steps: int = 3) ->
     """What is restored is what was saved, bit for bit, and training goes on from it in the same way.
 
     What it does: takes a few training steps, saves the state with the loop's own `save` into a temporary directory, and
-    restores it with the loop's own `restore` into a fresh state that started from another key. Every leaf must come back
-    with the same dtype, shape and bits. Then the same steps are taken from the state that was saved and from the one that
-    came back, and must end in the same state. A task without a loop of its own is checked with the library's checkpoints.
+    restores it with the loop's own `restore` into a fresh state that started from another key. Every leaf must come
+    back with the same dtype, shape and bits. Then the same steps are taken from the state that was saved and from the
+    one that came back, and must end in the same state. A task without a loop of its own is checked with the library's
+    checkpoints.
 
     Why it matters: a run that resumes without its momentum, its batch statistics, its step counter or its random key is
-    another run. Nothing raises: the loss makes a small jump, the learning rate warms up again, or dropout repeats itself.
+    another run. Nothing raises: the loss makes a small jump, the learning rate warms up again, or dropout repeats
+    itself.
 
     What to do: save the whole state, not only the parameters, and let restore take every leaf from the file.
 

@@ -20,19 +20,19 @@ def exact_eval(
 ) -> Result:
     """Evaluation gives the mean over all examples, each counted once, at any batch size and in any order.
 
-    What it does: after a few training steps asks the loop's `evaluate` for the same held-out examples in several ways: at
-    the task's batch size, at a small one that does not divide their number, at one larger than the set, and in the reverse
-    order. All must agree with the mean of the task's own loss and metrics of each example, computed apart in float64 at the
-    parameters that the state holds. The examples are sorted by loss, so that those in the last batch are the worst: leaving
-    them out, or giving them another weight, shows. Then other examples must give other numbers, and a large set made of
-    copies the same ones. Where the numbers are wrong, those that the usual mistakes would give are computed too, and the
-    mistake that fits is named. Names that the task does not know are only asked to stay the same.
+    What it does: after a few training steps asks the loop's `evaluate` for the same held-out examples in several ways:
+    at the task's batch size, at a small one that does not divide their number, at one larger than the set, and in the
+    reverse order. All must agree with the mean of the task's own loss and metrics of each example, computed apart in
+    float64 at the parameters that the state holds. The examples are sorted by loss, so that those in the last batch are
+    the worst: leaving them out, or giving them another weight, shows. Then other examples must give other numbers, and
+    a large set made of copies the same ones. Where the numbers are wrong, those that the usual mistakes would give are
+    computed too, and the mistake that fits is named. Names that the task does not know are only asked to stay the same.
 
-    Why it matters: an evaluation that drops the last batch or averages batch means is wrong by as much as the differences
-    that one hopes to see, and one on the training split looks wonderful.
+    Why it matters: an evaluation that drops the last batch or averages batch means is wrong by as much as the
+    differences that one hopes to see, and one on the training split looks wonderful.
 
-    What to do: sum over the examples that count, in float32 or on the host, and divide once by their number. Pad the last
-    batch and mask the padding.
+    What to do: sum over the examples that count, in float32 or on the host, and divide once by their number. Pad the
+    last batch and mask the padding.
 
     Args:
         setup: the set-up.

@@ -142,7 +142,7 @@ def _wrong_mean(answers: Answers, name: str, values: Values, measure: Measure) -
 
 
 def _why_the_batch_matters(answers: Answers) -> tuple[str, ...]:
-    """Codes of what makes an example's score depend on its batch: the model in evaluation mode itself, or the evaluation."""
+    """What makes an example's score depend on its batch: the model in evaluation mode itself, or the evaluation."""
     forwards, backwards = (
         scores(answers.setup, answers.variables, answers.split, answers.indices[:: 1 if ahead else -1])["loss"]
         for ahead in (True, False)
@@ -172,7 +172,7 @@ def _refused(answers: Answers) -> Iterator[Finding]:
 
 
 def _unknown_names_vary(answers: Answers) -> Iterator[Finding]:
-    """Numbers that the task does not know must at least be the same each time, unless they differ without reason (times)."""
+    """Numbers that the task does not know must stay the same, unless they differ when asked again (times)."""
     for name, value in answers.first.items():
         if name in answers.known or answers.again.get(name) != value:
             continue
@@ -208,6 +208,9 @@ def _wrong_when_large(answers: Answers) -> Iterator[Finding]:
             yield failure("evaluation/half-precision-sum", text, measures=(measure,))
             return
         if sums_in_half(answers, name):
-            text = f"Every sum behind evaluate's {name} is a number that half precision can hold, which the true sums are not."
+            text = (
+                f"Every sum behind evaluate's {name} is a number that half precision can hold, which the true sums are "
+                "not."
+            )
             yield failure("evaluation/half-precision-sum", text)
             return

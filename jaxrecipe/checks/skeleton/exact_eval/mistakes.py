@@ -168,10 +168,10 @@ def evaluates_an_average(answers: Answers, name: str, slack: float) -> str:
 
 
 def sums_in_half(answers: Answers, name: str) -> bool:
-    """Whether every sum behind the numbers is one that a half-precision format holds exactly, though the true sums are not.
+    """Whether every sum behind the numbers is one that a half-precision format holds, though the true sums are not.
 
-    One in two thousand numbers is so near to one of float16; that those of the examples and of the large set both are is no
-    accident.
+    One in two thousand numbers is so near to one of float16; that those of the examples and of the large set both are
+    is no accident.
     """
     values, batch = answers.each[answers.known[name]], answers.setup.batch_size
     size, large = answers.copies
@@ -179,15 +179,15 @@ def sums_in_half(answers: Answers, name: str) -> bool:
     said += [(size, batch, large.get(name, math.nan))]
     true = np.array([values.sum(), np.resize(values, size).sum()])
     for dtype in HALF_FORMATS:
-        if _held(true, dtype).any():
+        if exactly_held(true, dtype).any():
             continue
         for sums in ([count * mean for count, _, mean in said], [-(-count // by) * mean for count, by, mean in said]):
-            if _held(np.array(sums), dtype).all():
+            if exactly_held(np.array(sums), dtype).all():
                 return True
     return False
 
 
-def _held(numbers: Float[np.ndarray, "n"], dtype: Any) -> Bool[np.ndarray, "n"]:
+def exactly_held(numbers: Float[np.ndarray, "n"], dtype: Any) -> Bool[np.ndarray, "n"]:
     """Which numbers a format holds, up to the rounding of float32."""
     with np.errstate(over="ignore"):
         rounded = numbers.astype(dtype).astype(np.float64)

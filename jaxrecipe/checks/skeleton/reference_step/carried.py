@@ -17,7 +17,7 @@ NEARLY = 0.99
 
 
 def model_state_findings(context: Context) -> list[Finding]:
-    """Floating leaves of the model state that a forward pass moves and the step does not, and those that differ otherwise."""
+    """Leaves of the model state that a forward pass moves and the step does not, or that differ otherwise."""
     lost, wrong = _lost_and_wrong(context)
     if lost:
         text = f"The step does not carry the model state: {', '.join(lost[:MOST_NAMES])} never changes."

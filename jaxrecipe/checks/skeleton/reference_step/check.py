@@ -30,29 +30,31 @@ def reference_step(
     tolerance_half: float = 0.15,
     patience: int = 32,
 ) -> Result:
-    """The training step is a plain optax step: the gradient of the mean loss through the declared optimizer, and nothing else.
+    """The training step is a plain optax step: the gradient of the mean loss through the declared optimizer.
 
-    What it does: takes a few steps on different batches with the loop's own training step. Beside each it computes, from the
-    parameters that the state really holds, the gradient of the mean loss in training mode, and passes these through the
-    declared optimizer with an optimizer state of its own. Both must move the parameters alike, and a model state must be what
-    the forward pass left. Where they differ, it tries what usually goes wrong and names what explains the steps: gradients
-    that accumulate, optimizer state that is not carried, a schedule that stands still, a sum for a mean, an extra factor,
-    decay or clip, a batch that never changes, evaluation mode. A random model is compared in distribution when the key that
-    the step makes for it cannot be found out. Numbers that rounding decides (a gradient near zero under Adam) are left out.
+    What it does: takes a few steps on different batches with the loop's own training step. Beside each it computes,
+    from the parameters that the state really holds, the gradient of the mean loss in training mode, and passes these
+    through the declared optimizer with an optimizer state of its own. Both must move the parameters alike, and a model
+    state must be what the forward pass left. Where they differ, it tries what usually goes wrong and names what
+    explains the steps: gradients that accumulate, optimizer state that is not carried, a schedule that stands still, a
+    sum for a mean, an extra factor, decay or clip, a batch that never changes, evaluation mode. A random model is
+    compared in distribution when the key that the step makes for it cannot be found out. Numbers that rounding decides
+    (a gradient near zero under Adam) are left out.
 
-    Why it matters: a loop that forgets to carry momentum or to clear gradients still trains, only worse, and no exception
-    says so.
+    Why it matters: a loop that forgets to carry momentum or to clear gradients still trains, only worse, and no
+    exception says so.
 
-    What to do: compare the step with `jax.value_and_grad`, `optimizer.update`, `optax.apply_updates`, line by line, and put
-    every new state into the state that the step returns. A rule of your own (averaged weights, accumulation over steps,
-    sharpness-aware steps) that is no optax transformation passes where it is recognized and is a WARN where not: declare it
-    as part of the optimizer, or say `expect`.
+    What to do: compare the step with `jax.value_and_grad`, `optimizer.update`, `optax.apply_updates`, line by line, and
+    put every new state into the state that the step returns. A rule of your own (averaged weights, accumulation over
+    steps, sharpness-aware steps) that is no optax transformation passes where it is recognized and is a WARN where not:
+    declare it as part of the optimizer, or say `expect`.
 
     Args:
         setup: the set-up.
         key: seeds the steps.
         steps: steps compared; four different batches are needed to tell the causes apart.
-        tolerance: the largest difference, of the size of the steps, that counts as equal. Rounding gives 1e-4, TF32 1e-2.
+        tolerance: the largest difference, of the size of the steps, that counts as equal. Rounding gives 1e-4, TF32
+            1e-2.
         tolerance_half: the same in half precision, where a gradient has 8 or 11 bits.
         patience: steps to wait for the first movement, before updates count as thrown away and not as accumulated.
 
@@ -63,13 +65,13 @@ def reference_step(
     trace = _without_skipped(setup, record(setup, key, first_steps(setup, key, steps)))
     if not trace.steps:
         return skipped(
-            f"The loss scale skipped each of the {steps} steps, so there is nothing to compare: start with a smaller loss "
-            "scale, or give more steps."
+            f"The loss scale skipped each of the {steps} steps, so there is nothing to compare: start with a smaller "
+            "loss scale, or give more steps."
         )
     if not all(np.isfinite(vector(grads)).all() for grads in trace.gradients[0]):
         return skipped(
-            "The gradient of the first batches is not finite, so there is nothing to compare: find out first where NaN or "
-            "infinity comes from (overfit_one_batch, updates)."
+            "The gradient of the first batches is not finite, so there is nothing to compare: find out first where NaN "
+            "or infinity comes from (overfit_one_batch, updates)."
         )
     comparison = compare(setup, trace, half=half, left_out=declared_and_frozen(setup, trace))
     context = Context(setup, key, comparison, half, limit, patience)

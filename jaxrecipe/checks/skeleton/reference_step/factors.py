@@ -36,8 +36,8 @@ def by_a_factor(context: Context) -> Finding | None:
     clipped = (factors * norms)[factors < LESS]
     if len(clipped) > 1 and factors.max() < MORE and _constant(clipped, context):
         text = (
-            f"The step clips the gradient to norm {clipped.mean():.3g}, which the declared optimizer does not: its steps are "
-            f"{listed} times the plain ones."
+            f"The step clips the gradient to norm {clipped.mean():.3g}, which the declared optimizer does not: its steps "
+            f"are {listed} times the plain ones."
         )
         if factors.max() < TINY_CLIP:
             return failure("optimizer/clipping-too-tight", text)
@@ -45,8 +45,8 @@ def by_a_factor(context: Context) -> Finding | None:
     missing = (factors / np.maximum(norms, SMALLEST))[factors > MORE]
     if len(missing) > 1 and factors.min() > LESS and _constant(missing, context):
         text = (
-            "The declared optimizer clips the gradient and the step does not: its steps are "
-            f"{listed} times the declared ones."
+            "The declared optimizer clips the gradient and the step does not: its steps "
+            f"are {listed} times the declared ones."
         )
         return warning("optimizer/clipping-left-out", text)
     text = f"The steps are {listed} times the declared ones: the learning rate follows another schedule."
@@ -108,8 +108,8 @@ def by_decay(context: Context) -> Finding | None:
     if not rates or not _constant(np.array(rates), context):
         return None
     text = (
-        f"Beside the plain step, the step shrinks every parameter by {np.mean(rates):.2g} of itself, {share:.2g} of the size "
-        "of the plain step."
+        f"Beside the plain step, the step shrinks every parameter by {np.mean(rates):.2g} of itself, {share:.2g} of the "
+        "size of the plain step."
     )
     if share > 1:
         return failure("optimizer/weight-decay-too-strong", text)

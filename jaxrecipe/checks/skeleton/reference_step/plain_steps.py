@@ -36,7 +36,8 @@ class Match(NamedTuple):
 
     Attributes:
         error: norm of the difference over the norm of the steps.
-        low, high: where that error lies when nothing but the model's own randomness makes the difference; 0 without any.
+        low, high: where that error lies when nothing but the model's own randomness makes the difference; 0 without
+            any.
     """
 
     error: float
@@ -48,7 +49,7 @@ class Match(NamedTuple):
         return self.error <= limit + self.high
 
     def less_random_than_the_model(self, limit: float) -> bool:
-        """Whether the steps differ less from the rule's mean than draws of the model do: they are less random than it."""
+        """Whether the steps differ less from the rule's mean than draws of the model do."""
         return self.error < self.low - limit
 
 
@@ -154,7 +155,7 @@ def _shaken(rng: np.random.Generator, gradients: Any, noise: float) -> Any:
 
 
 def _match(comparison: Comparison, chains: list[Moves]) -> Match:
-    """Difference between the steps taken and those of a rule (each chain one draw of the model's randomness), over their size."""
+    """Difference between the steps taken and those of a rule, over their size; each chain is one draw of the model."""
     draws = len(chains)
     wrong = size = 0.0
     spread = np.zeros(draws)

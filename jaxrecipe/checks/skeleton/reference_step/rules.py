@@ -48,7 +48,7 @@ BETTER = 0.5
 
 
 def wrong_rule(context: Context) -> Finding | None:
-    """The wrong rule that fits as well as a plain step should and much better than that does; of a random model the best such."""
+    """The wrong rule that fits as a plain step should, and much better than that does; the best of a random model."""
     comparison, fitting = context.comparison, []
     for rule, gradients, finding in _wrong_rules(context):
         match = comparison.explains(rule, gradients)
@@ -138,14 +138,14 @@ OPPOSITE = failure("step/goes-uphill", "The step goes up the gradient: it is the
 SAME_BATCH = failure("step/same-batch", "Every step uses the gradient of the first batch, whatever batch it is given.")
 EVALUATION_MODE = warning(
     "step/evaluation-mode",
-    "The step takes the gradient of the model in evaluation mode: dropout is off, normalization uses stored statistics.",
+    "The step takes the gradient of the model in evaluation mode: dropout is off, statistics are the stored ones.",
 )
 
 
 def summed(batch: int) -> Finding:
     """The gradient of a sum over the batch."""
     text = (
-        f"The step takes the gradient of the sum of the losses, not of their mean: it is {batch} times too large, as the "
-        f"batch has {batch} examples."
+        f"The step takes the gradient of the sum of the losses, not of their mean: it is {batch} times too large, as "
+        f"the batch has {batch} examples."
     )
     return failure("loss/sum-instead-of-mean", text)

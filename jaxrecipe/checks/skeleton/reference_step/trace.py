@@ -31,8 +31,8 @@ class Trace:
     Attributes:
         steps: what the loop did.
         wanted_states: the model state that a forward pass in training leaves, of each step.
-        gradients: of the mean loss at the parameters before each step, `[draws][steps]`; several draws when the model is
-            random and the key that the step used is not known.
+        gradients: of the mean loss at the parameters before each step, `[draws][steps]`; several draws when the model
+            is random and the key that the step used is not known.
         losses: mean loss of each step; of the first draw.
     """
 
@@ -69,7 +69,7 @@ class Trace:
 
 
 def record(setup: Setup, key: PRNGKeyArray, steps: Iterable[Step]) -> Trace:
-    """The gradient of the mean loss beside each step, with the key that the step gave the model where that can be found out."""
+    """The gradient of the mean loss beside each step, with the key that the step gave the model if that is known."""
     taken = list(steps)
     rules: list[KeyRule] = [lambda step: step.key]
     if random_in_training(setup, key):

@@ -26,29 +26,29 @@ def simplify(
     """Say what is still switched on; augmentation and dropout act in training only.
 
     What it does: measures rather than reads what the set-up does beyond the plain model and loss: whether augmentation
-    changes a batch, whether the model in training depends on its key, whether the optimizer moves parameters that have no
-    gradient (weight decay), whether an update changes with the step count alone (schedule), whether a gradient a thousand
-    times larger is cut (clipping), whether the state holds a lagging copy of the parameters, and the precision. Then it
-    asks whether any of it acts at evaluation: copies of one example must come out of `prepare` and of the model in
-    evaluation mode alike, and the loop's `predict` and `evaluate` must give what the model gives on the examples as they
-    are.
+    changes a batch, whether the model in training depends on its key, whether the optimizer moves parameters that have
+    no gradient (weight decay), whether an update changes with the step count alone (schedule), whether a gradient a
+    thousand times larger is cut (clipping), whether the state holds a lagging copy of the parameters, and the
+    precision. Then it asks whether any of it acts at evaluation: copies of one example must come out of `prepare` and
+    of the model in evaluation mode alike, and the loop's `predict` and `evaluate` must give what the model gives on the
+    examples as they are.
 
-    Why it matters: each of these is one more explanation when a result surprises, so in the beginning all of them are off
-    and then come one at a time. Augmentation or dropout at evaluation costs accuracy and makes the number noisy.
+    Why it matters: each of these is one more explanation when a result surprises, so in the beginning all of them are
+    off and then come one at a time. Augmentation or dropout at evaluation costs accuracy and makes the number noisy.
 
-    What to do: turn off what is listed until the plain model overfits, then bring it back one by one. Apply augmentation to
-    training batches only (`Task(augment=...)`), and never in `prepare`, `predict` or `evaluate`.
+    What to do: turn off what is listed until the plain model overfits, then bring it back one by one. Apply
+    augmentation to training batches only (`Task(augment=...)`), and never in `prepare`, `predict` or `evaluate`.
 
     Args:
         setup: the set-up.
         key: seeds draws and a few training steps.
         most: WARN when more than so many are on: then no surprise has one explanation any more.
-        early_epochs: WARN when the schedule has come down to nothing within so many epochs and `early_steps` steps: then it
-            is counted in epochs.
+        early_epochs: WARN when the schedule has come down to nothing within so many epochs and `early_steps` steps:
+            then it is counted in epochs.
         early_steps: see `early_epochs`; a longer run may well see its data only once.
         tolerance: how far evaluations may differ, relative to the size of the outputs.
-        most_noise: WARN when more than this share of the power of the outputs is noise; a dropout of one half after each of
-            three layers makes 0.87.
+        most_noise: WARN when more than this share of the power of the outputs is noise; a dropout of one half after
+            each of three layers makes 0.87.
         most_decay: WARN when a step's weight decay is more than so many times as long as the rest of the step; at a
             minimum, where a pretrained model may start, the two balance.
 

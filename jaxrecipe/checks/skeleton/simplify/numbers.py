@@ -23,7 +23,7 @@ def relative_distance(first: list[np.ndarray], second: list[np.ndarray]) -> floa
 
 
 def spread_of_rows(tree: Any) -> float:
-    """How far entries along the first axis differ from the first at most, relative to the largest number of their leaf."""
+    """How far entries along the first axis differ from the first, relative to the largest number of their leaf."""
     spreads = [0.0]
     for leaf in numbers_on_host(tree):
         if leaf.ndim and len(leaf) > 1:

@@ -59,8 +59,8 @@ def schedule_findings(setup: Setup, curve: Curve | None, epochs: float, steps: i
             name="steps until the schedule has run down", value=ended, low=limit, unit="steps", severity=Severity.WARN
         )
         text = (
-            f"The learning rate is below {NOTHING:.0%} of its peak from step {ended + 1} or soon after, and an epoch has "
-            f"{epoch} steps."
+            f"The learning rate is below {NOTHING:.0%} of its peak from step {ended + 1} or soon after, and an epoch "
+            f"has {epoch} steps."
         )
         return [warning("optimizer/schedule-run-down", text, measures=(length,))]
     if epoch > 1 and rate[grid < epoch].max() < NOT_BEGUN:

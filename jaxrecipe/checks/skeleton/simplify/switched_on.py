@@ -110,7 +110,7 @@ def _schedule(curve: Curve | None) -> Iterator[SwitchedOn]:
 
 
 def _updates_without_gradient(setup: Setup, gradients: Any, curve: Curve | None, most: float) -> Iterator[SwitchedOn]:
-    """How far a first update goes without any gradient, whether towards zero, and against one with; at the peak of the rate."""
+    """How far a first update goes without any gradient, and whether to zero; at the peak of the learning rate."""
     peak = 0 if curve is None else int(curve.x[np.argmax(curve.series[RATE])])
     probe = setup.memo(update_probe, lambda: update_probe(setup.task.optimizer))
     whole, pulled = (vector(probe(setup.params, gradients, peak, second=by).updates) for by in (1.0, 0.0))
@@ -133,8 +133,8 @@ def _updates_without_gradient(setup: Setup, gradients: Any, curve: Curve | None,
         thresholds={"high": "most_decay"},
     )
     strong = (
-        f"Weight decay pulls the parameters back {pull:.2g} times as far in a step as the gradient of the untrained model "
-        "moves them."
+        f"Weight decay pulls the parameters back {pull:.2g} times as far in a step as the gradient of the untrained "
+        "model moves them."
     )
     measure = Measure(name="weight decay", value=length / max(size, _TINY), unit="of the parameters a step")
     yield SwitchedOn("weight decay", text, (measure, against), strong)

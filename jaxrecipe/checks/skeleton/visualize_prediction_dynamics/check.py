@@ -36,31 +36,31 @@ def visualize_prediction_dynamics(
 ) -> Result:
     """The predictions on a fixed batch move steadily: neither to and fro nor hardly at all.
 
-    What it does: takes the first steps with the loop's own training step on successive batches and follows the predictions
-    on one fixed batch at every step: how much of their way is to and fro (jitter), and whether one step takes back what the
-    last one did. It notes the loss of each step's own batch before and after the step, then looks at the loss along the
-    lines that were taken: at parts of the first step, which tells a step that is too long from one in a wrong direction, and
-    at 3 to 1000 times the whole way, which tells a learning rate that is far too low from a problem that is hard. A schedule
-    that is still warming up is recognized by updates that keep growing. For very small batches it measures how much of a
-    step's gradient is noise.
+    What it does: takes the first steps with the loop's own training step on successive batches and follows the
+    predictions on one fixed batch at every step: how much of their way is to and fro (jitter), and whether one step
+    takes back what the last one did. It notes the loss of each step's own batch before and after the step, then looks
+    at the loss along the lines that were taken: at parts of the first step, which tells a step that is too long from
+    one in a wrong direction, and at 3 to 1000 times the whole way, which tells a learning rate that is far too low from
+    a problem that is hard. A schedule that is still warming up is recognized by updates that keep growing. For very
+    small batches it measures how much of a step's gradient is noise.
 
-    Why it matters: too high a learning rate shows as predictions that jump to and fro long before the averaged loss does;
-    too low a one as predictions that barely move, with a loss that goes down so nicely that nobody asks how far it could
-    have gone.
+    Why it matters: too high a learning rate shows as predictions that jump to and fro long before the averaged loss
+    does; too low a one as predictions that barely move, with a loss that goes down so nicely that nobody asks how far
+    it could have gone.
 
-    What to do: draw the curves in the evidence. Change the learning rate by factors of three to ten in the direction that
-    the hint names.
+    What to do: draw the curves in the evidence. Change the learning rate by factors of three to ten in the direction
+    that the hint names.
 
     Args:
         setup: the set-up.
         key: seeds the steps.
         steps: training steps that are followed.
-        farther_fail: FAIL when the loss is lowest this many times as far along the line that the steps took, or farther, and
-            they gained less than a twenty-fifth of what can be gained there. A usual learning rate is within a factor of ten
-            of that point.
+        farther_fail: FAIL when the loss is lowest this many times as far along the line that the steps took, or
+            farther, and they gained less than a twenty-fifth of what can be gained there. A usual learning rate is
+            within a factor of ten of that point.
         farther_warn: WARN from this many times on, when less than a tenth was gained.
-        jump: WARN when the loss on the fixed batch grows to this many times what it was, while a shorter first step would
-            have lowered it; FAIL at ten times, or when nothing is gained in the end.
+        jump: WARN when the loss on the fixed batch grows to this many times what it was, while a shorter first step
+            would have lowered it; FAIL at ten times, or when nothing is gained in the end.
         noise: WARN when more than this share of a step's gradient is noise and a batch holds one or two examples.
 
     Source: Karpathy, A Recipe for Training Neural Networks (2019), "visualize prediction dynamics".

@@ -22,8 +22,8 @@ MOST_RAISE = 0.9
 MANY_RAISE = 0.3
 """When more than this share of them do, they are too long if shorter ones would not."""
 AGAINST, WAY_LOST, RESTLESS = -0.4, 0.9, 0.2
-"""Predictions go to and fro when steps point against each other by this cosine, more than this share of their way led nowhere,
-and each step still moves them by this share of their spread."""
+"""Predictions go to and fro when steps point against each other by this cosine, more than this share of their way led
+nowhere, and each step still moves them by this share of their spread."""
 WORTH = 0.05
 """Less than this share of the loss is not worth going farther for."""
 FAIL_GAINED, WARN_GAINED = 0.04, 0.1
@@ -125,7 +125,10 @@ def _to_and_fro(run: Run) -> Finding | None:
     """Steps that take back what the last one did."""
     if run.turning >= AGAINST or run.jitter <= WAY_LOST or run.restlessness <= RESTLESS:
         return None
-    text = f"The predictions go to and fro: {run.jitter:.0%} of their way led nowhere, and steps point against the last one."
+    text = (
+        f"The predictions go to and fro: {run.jitter:.0%} of their way led nowhere, and steps point against the last "
+        "one."
+    )
     measure = Measure(name="turning back", value=run.turning, low=AGAINST, severity=Severity.WARN)
     likely = causes("optimizer/learning-rate-too-high", "optimizer/batch-too-small")
     return warning("optimizer/learning-rate-too-high", text, measures=(measure,), causes=likely)
@@ -139,8 +142,8 @@ def _too_short(setup: Setup, key: PRNGKeyArray, run: Run, line: Line, bounds: Bo
     if not far and (line.lowest < bounds.farther_warn or line.gained >= WARN_GAINED):
         return None
     text = (
-        f"{course(run)}, {line.gained:.1%} of what can be gained: {line.lowest:g} times as far in the same direction the "
-        f"training loss would be {np.nanmin(line.losses):.4g}, not {line.losses[1]:.4g}."
+        f"{course(run)}, {line.gained:.1%} of what can be gained: {line.lowest:g} times as far in the same direction "
+        f"the training loss would be {np.nanmin(line.losses):.4g}, not {line.losses[1]:.4g}."
     )
     measure = Measure(
         name="lowest loss along the line",

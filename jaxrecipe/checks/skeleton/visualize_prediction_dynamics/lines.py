@@ -67,7 +67,7 @@ def _along(start: Any, end: Any, factor: Float[Array, ""]) -> Any:
 
 
 def gradient_noise(setup: Setup, key: PRNGKeyArray) -> float:
-    """Share of the squared size of a batch's gradient that the next batch's does not share, at the initial parameters."""
+    """Share of the squared size of a batch's gradient that the next batch's does not share, at the start."""
     sizes, products, last = [], [], None
     for step in range(NOISE_BATCHES):
         _, gradient = setup.gradients(*setup.variables, *setup.training_batch(step), key=key, train=True)

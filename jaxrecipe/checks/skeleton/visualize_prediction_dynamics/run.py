@@ -124,7 +124,10 @@ def follow(setup: Setup, key: PRNGKeyArray, steps: int) -> Run:
 
 
 def _look(setup: Setup, key: PRNGKeyArray, variables: Variables, fixed: tuple[Any, Any]) -> tuple[float, np.ndarray]:
-    """Loss and predictions on the fixed batch; with its own statistics where the model keeps some, since running ones lag behind."""
+    """Loss and predictions on the fixed batch.
+
+    With the batch's own statistics where the model keeps some, since running ones lag behind.
+    """
     train = bool(jax.tree.leaves(variables[1]))
     outputs, _ = setup.forward(*variables, fixed[0], train=train, key=key)
     return float(setup.losses(outputs, fixed[1]).mean()), _numbers(outputs)

@@ -2,64 +2,21 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
-from jaxrecipe import trees
+from jaxrecipe.checks.skeleton.updates.parameters import Parameter, watch_parameters
 from jaxrecipe.diagnosis.causes.table import cause, causes
 from jaxrecipe.diagnosis.finding import Finding, failure, warning
 from jaxrecipe.diagnosis.measure import Measure, Severity
-from jaxrecipe.probes.first_steps import first_steps, mean_gradient, on_host
 from jaxrecipe.probes.output_domain import is_flat
 from jaxrecipe.probes.small_steps import reasons_for_small_steps
 from jaxrecipe.report.result import Result, Table, skipped
 from jaxrecipe.setup import Setup
 
-SMALLEST = 1e-12
-"""Keeps a change relative to a parameter of zero from being a division by zero."""
-SAME_GRADIENT = 1e-5
-"""Gradients of units that differ by less than this share are the same: the order of a sum explains it."""
 MOST_NAMES = 4
 """Parameters that a message names."""
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One parameter over the steps.
-
-    Attributes:
-        path: its name.
-        frozen: whether it is declared frozen.
-        gradient: largest norm of its gradient.
-        initial: its norm before the first step.
-        size: the larger of its norms before the first and after the last step.
-        moved: mean norm of what a step added.
-        dead: share of its output units that never get a gradient.
-        twins: whether its output units are copies of one unit and stay so.
-        matrix: whether it has two axes or more.
-    """
-
-    path: str
-    frozen: bool
-    gradient: float
-    initial: float
-    size: float
-    moved: float
-    dead: float
-    twins: bool
-    matrix: bool
-
-    @property
-    def layer(self) -> str:
-        """The path of the layer that it belongs to."""
-        return self.path.rpartition("/")[0]
-
-    @property
-    def ratio(self) -> float:
-        """Mean change of a step relative to the parameter."""
-        return self.moved / max(self.size, SMALLEST)
 
 
 def updates(
@@ -77,28 +34,28 @@ def updates(
     What it does: takes a few steps with the loop's own training step on real batches, and notes for every parameter the
     gradient, the size of a step relative to the parameter, and how many of its output units never get a gradient.
 
-    Why it matters: a frozen layer left over from fine-tuning, a branch cut off by stop_gradient, dead or identical units and
-    updates that are thrown away all leave a network that trains, with less in it than you think.
+    Why it matters: a frozen layer left over from fine-tuning, a branch cut off by stop_gradient, dead or identical
+    units and updates that are thrown away all leave a network that trains, with less in it than you think.
 
-    What to do: declare what is frozen on purpose (`Task(frozen=("backbone/*",))`). For a parameter without gradient follow
-    it to the loss; for one with gradient but no movement look at masks and labels of the optimizer; for steps that are too
-    small look at the learning rate, its schedule and clipping.
+    What to do: declare what is frozen on purpose (`Task(frozen=("backbone/*",))`). For a parameter without gradient
+    follow it to the loss; for one with gradient but no movement look at masks and labels of the optimizer; for steps
+    that are too small look at the learning rate, its schedule and clipping.
 
     Args:
         setup: the set-up.
         key: seeds the steps.
         steps: training steps taken.
         small: WARN when the largest relative change of a step (over all parameters) is below this; about 1e-3 is usual.
-        large_warn: WARN when the median parameter's relative change of a step is above this. Ten steps straight from zero
-            change a parameter by a tenth of its final size each; more than that goes to and fro. Parameters that start at
-            zero do not count.
+        large_warn: WARN when the median parameter's relative change of a step is above this. Ten steps straight from
+            zero change a parameter by a tenth of its final size each; more than that goes to and fro. Parameters that
+            start at zero do not count.
         dead_share: WARN when more than this share of a layer's units never gets a gradient in any of the steps.
         dead_fail: FAIL above this share: less than a fifth of the layer that was asked for is there, which no
             initialization leaves by chance.
 
     Source: Karpathy, CS231n notes, ratio of updates to weights.
     """
-    parameters = _watch(setup, key, steps)
+    parameters = watch_parameters(setup, key, steps)
     if not parameters:
         return skipped("The model has no parameters of floating numbers, so there is nothing to update.")
     free, frozen = ([one for one in parameters if one.frozen is declared] for declared in (False, True))
@@ -253,59 +210,6 @@ def _table(parameters: Sequence[Parameter]) -> Table:
         (one.path, one.gradient, one.size, one.moved, one.ratio, f"{one.dead:.0%}", one.frozen) for one in parameters
     ]
     return Table(title="Parameters", columns=columns, rows=rows)
-
-
-def _watch(setup: Setup, key: PRNGKeyArray, steps: int) -> list[Parameter]:
-    """The first steps, parameter by parameter; the gradient is of the mean loss on the same batch."""
-    first = last = trees.named_leaves(setup.params)
-    paths = [path for path, leaf in first.items() if trees.is_floating(leaf)]
-    moved, largest = dict.fromkeys(paths, 0.0), dict.fromkeys(paths, 0.0)
-    total: dict[str, np.ndarray] = {path: np.zeros(first[path].shape) for path in paths}
-    twins = dict.fromkeys(paths, False)
-    for step in first_steps(setup, key, steps):
-        _, gradient = mean_gradient(setup, step.before, step.batch, step.key)
-        gradients, before, last = map(trees.named_leaves, (gradient, step.before[0], step.after[0]))
-        for path in paths:
-            grad = on_host(gradients[path])
-            largest[path] = max(largest[path], _norm(grad))
-            total[path] += np.abs(grad)
-            with np.errstate(invalid="ignore"):  # a run that blows up is a finding
-                moved[path] += _norm(on_host(last[path]) - on_host(before[path])) / steps
-            if step.index == 0:
-                twins[path] = _are_twins(on_host(before[path]), grad)
-    return [
-        Parameter(
-            path=path,
-            frozen=any(trees.matches(path, pattern) for pattern in setup.task.frozen),
-            gradient=largest[path],
-            initial=_norm(on_host(first[path])),
-            size=max(_norm(on_host(first[path])), _norm(on_host(last[path]))),
-            moved=moved[path],
-            dead=_share_of_dead_units(total[path]),
-            twins=twins[path],
-            matrix=first[path].ndim > 1,
-        )
-        for path in paths
-    ]
-
-
-def _share_of_dead_units(total: Float[np.ndarray, "..."]) -> float:
-    """Share of the output units (last axis) of a matrix or kernel that get no gradient in any step; 0 for other shapes."""
-    if total.ndim < 2 or total.shape[-1] < 2:
-        return 0.0
-    return float((total.reshape(-1, total.shape[-1]).max(axis=0) == 0).mean())
-
-
-def _are_twins(values: Float[np.ndarray, "..."], gradient: Float[np.ndarray, "..."]) -> bool:
-    """Whether a kernel's output units all hold one constant and get the same gradient, so that they can never differ."""
-    if values.ndim < 2 or values.shape[-1] < 2 or np.ptp(values) != 0 or not gradient.any():
-        return False
-    units = gradient.reshape(-1, gradient.shape[-1])
-    return bool(np.allclose(units, units[:, :1], rtol=SAME_GRADIENT, atol=SMALLEST))
-
-
-def _norm(array: Float[np.ndarray, "..."]) -> float:
-    return float(np.linalg.norm(array.ravel()))
 
 
 def _names(parameters: Sequence[Parameter]) -> str:
