@@ -163,6 +163,27 @@ CAUSES: tuple[Cause, ...] = (
         ),
     ),
     Cause(
+        code="data/masks-of-one-class",
+        title="Every mask holds one class only.",
+        harm="Where one class ends and another begins cannot be learned from them.",
+        fix="Look for the label of the whole image spread over its mask, or masks read from the wrong file.",
+    ),
+    Cause(
+        code="data/few-positives",
+        title="Nearly all examples have no positive label.",
+        harm="Answering no to everything is right nearly everywhere.",
+        fix=(
+            "Check that labels were joined to their examples and thresholded as meant; sample the examples that have one "
+            "more often."
+        ),
+    ),
+    Cause(
+        code="data/constant-target-columns",
+        title="Some of several targets are the same in every example.",
+        harm="Nothing can be learned about them, and every mean over the targets looks better for it.",
+        fix="Look for where their other values were lost, or leave them out.",
+    ),
+    Cause(
         code="data/heavy-tailed-targets",
         title="A few targets are far larger than all others.",
         harm="A squared error is about these few alone.",

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxrecipe.catalogue.table import FAULTS
 from jaxrecipe.checks.data.class_balance import class_balance
 from jaxrecipe.report.result import Histogram, Result, Status, Table
 from jaxrecipe.targets import Binary, Classes, MultiLabel, TargetTree
@@ -70,30 +71,47 @@ def test_what_chance_explains_passes(run: Run, task: Task) -> None:
 
 
 BROKEN: dict[str, tuple[Task, Status, str]] = {
-    "missing in training": (without(3, "train"), Status.FAIL, "never be predicted"),
-    "declared one too many": (digits_task(target=Classes(11)), Status.FAIL, "number of classes that is too large"),
-    "missing in test": (without(3, "test"), Status.WARN, "within each class"),
-    "no positive": (counted(np.zeros(200, np.float32), Binary()), Status.FAIL, "never be predicted"),
-    "a label never positive": (counted(some([0.2, 0.0, 0.3], 600), MultiLabel(3)), Status.FAIL, "never be predicted"),
-    "a label always positive": (counted(some([0.2, 1.0, 0.3], 600), MultiLabel(3)), Status.WARN, "same everywhere"),
-    "a class in no mask": (counted(MASKS, Classes(3)), Status.FAIL, "never be predicted"),
-    "nearly all one class": (counted(drawn([0.97, 0.03], 2000), Binary()), Status.WARN, "balanced accuracy"),
-    "one in hundreds": (counted(drawn([0.5, 0.498, 0.002], 2000), Classes(3)), Status.WARN, "balanced accuracy"),
-    "few positives": (counted(some([0.02, 0.03, 0.03], 1000), MultiLabel(3)), Status.WARN, "balanced accuracy"),
+    "missing in training": (without(3, "train"), Status.FAIL, "data/class-missing"),
+    "declared one too many": (digits_task(target=Classes(11)), Status.FAIL, "data/class-missing"),
+    "missing in test": (without(3, "test"), Status.WARN, "data/class-not-tested"),
+    "no positive": (counted(np.zeros(200, np.float32), Binary()), Status.FAIL, "data/class-missing"),
+    "a label never positive": (counted(some([0.2, 0.0, 0.3], 600), MultiLabel(3)), Status.FAIL, "data/class-missing"),
+    "a label always positive": (
+        counted(some([0.2, 1.0, 0.3], 600), MultiLabel(3)),
+        Status.WARN,
+        "data/constant-target-columns",
+    ),
+    "a class in no mask": (counted(MASKS, Classes(3)), Status.FAIL, "data/class-missing"),
+    "nearly all one class": (counted(drawn([0.97, 0.03], 2000), Binary()), Status.WARN, "data/imbalance"),
+    "one in hundreds": (counted(drawn([0.5, 0.498, 0.002], 2000), Classes(3)), Status.WARN, "data/imbalance"),
+    "few positives": (counted(some([0.02, 0.03, 0.03], 1000), MultiLabel(3)), Status.WARN, "data/imbalance"),
     "splits differ": (
         counted(drawn([0.5, 0.5], 2000), Binary(), drawn([0.9, 0.1], 500, 1)),
         Status.WARN,
-        "filtered, resampled or relabelled",
+        "data/class-balance-shift",
     ),
 }
 
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_what_chance_does_not_explain_is_named(run: Run, name: str) -> None:
-    task, status, hint = BROKEN[name]
+    task, status, code = BROKEN[name]
     result = run(class_balance, task)
-    assert result.status is status, (result.headline, result.hint)
-    assert hint in result.hint
+    assert (result.status, result.codes[0]) == (status, code), result.findings
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_head_of_a_mapping_is_judged_as_a_single_target(run: Run, name: str) -> None:
+    task, _, _ = BROKEN[name]
+    mapped = task.replace(
+        train=(task.train[0], {"a": task.train[1]}),
+        test=None if task.test is None else (task.test[0], {"a": task.test[1]}),
+        prepare=None,
+        target={"a": task.target},
+    )
+    single, within = run(class_balance, task.replace(prepare=None)), run(class_balance, mapped)
+    assert (within.status, within.codes) == (single.status, single.codes)
+    assert list(within.measured.values()) == list(single.measured.values())
 
 
 def test_imbalance_is_no_matter_where_accuracy_is_not_the_metric(run: Run) -> None:
@@ -126,17 +144,33 @@ def test_a_head_is_named_and_labels_are_counted_after_preparation(run: Run) -> N
 
     result = run(class_balance, task.replace(prepare=merged))
     assert result.status is Status.FAIL
-    assert result.headline.startswith("digit: 1 of 10 declared classes never occur in 1438 training examples: 4.")
+    assert result.codes[0] == "data/class-missing"
     assert result.measured["digit: classes in the training data"] == 9
 
 
-def test_thresholds_can_be_moved(run: Run) -> None:
-    task = HEALTHY["binary"](0)
-    assert run(class_balance, task, majority_warn=0.8).status is Status.WARN
-    assert run(class_balance, without(3, "train"), chance=0.0).status is Status.PASS
+THRESHOLDS: dict[str, tuple[Task, str, float, float]] = {
+    "majority_warn": (counted(drawn([0.9, 0.1], 500), Binary()), "data/imbalance", 0.8, 0.95),
+    "ratio_warn": (counted(drawn([0.5, 0.4, 0.1], 500), Classes(3)), "data/imbalance", 3.0, 8.0),
+    "chance": (without(3, "train"), "data/class-missing", 1e-3, 0.0),
+}
+
+
+@pytest.mark.parametrize("threshold", THRESHOLDS)
+def test_both_sides_of_a_threshold(run: Run, threshold: str) -> None:
+    task, code, found, passed = THRESHOLDS[threshold]
+    assert run(class_balance, task, **{threshold: found}).codes[:1] == (code,)
+    assert run(class_balance, task, **{threshold: passed}).codes == ()
 
 
 def test_nothing_to_count_is_skipped_with_a_reason(run: Run) -> None:
     result = run(class_balance, HEALTHY["regression"](0))
     assert result.status is Status.SKIP
-    assert "Classes" in result.hint
+    assert "Classes" in result.summary
+
+
+@pytest.mark.parametrize("name", ["04a", "11a", "15b"])
+def test_planted_faults_are_named(run: Run, name: str) -> None:
+    fault = next(fault for fault in FAULTS if fault.name.startswith(name))
+    result = run(class_balance, fault.make(0))
+    assert result.status is Status.FAIL
+    assert result.findings[0].causes[0].code in fault.causes

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxrecipe.catalogue.table import FAULTS
 from jaxrecipe.checks.data.labels import labels
 from jaxrecipe.report.result import Result, Status
 from jaxrecipe.targets import Binary, Classes, MultiLabel, TargetTree, Tokens, Unspecified, Values
@@ -21,7 +22,7 @@ MASKS = RNG.integers(0, 3, size=(300, 6, 6)).astype(np.int32)
 TEXT = RNG.integers(1, 20, size=(300, 12)).astype(np.int32)
 
 
-def labelled(y: Any, target: TargetTree, x: Any = X, **changes: Any) -> Task:
+def labeled(y: Any, target: TargetTree, x: Any = X, **changes: Any) -> Task:
     """A task of which only the labels matter."""
     return digits_task(train=(x, y), test=None, prepare=None, target=target, **changes)
 
@@ -44,107 +45,142 @@ def test_healthy_labels_pass(run: Run, name: str, seed: int) -> None:
 @pytest.mark.parametrize(
     "task",
     [
-        labelled(CLASS, Classes(5)),
-        labelled(CLASS.astype(np.int64), Classes(9)),  # classes that are not there are counted elsewhere
-        labelled(MASKS, Classes(3)),
-        labelled(HALF_EMPTY, Classes(3)),
-        labelled((CLASS == 0).astype(np.float32)[:, None], Binary()),
-        labelled(CLASS == 0, Binary()),
-        labelled(CLASS.astype(np.float32), Values()),
-        labelled(np.exp(RNG.normal(size=300)).astype(np.float32), Values()),
-        labelled(RNG.random((300, 8, 8, 1)).astype(np.float32).round(2), Values()),
-        labelled((RNG.integers(0, 256, size=(300, 64)) / 255).astype(np.float32), Values()),
-        labelled(TEXT, Tokens(20)),
-        labelled(padded(SHORT), Tokens(20, pad=0)),
-        labelled(padded(SHORT, -1), Tokens(20, pad=-1)),
-        labelled(TEXT, Tokens(50_000)),
-        labelled(CLASS[:10] * 0, Classes(5), X[:10]),  # too few to say
+        labeled(CLASS, Classes(5)),
+        labeled(CLASS.astype(np.int64), Classes(9)),  # classes that are not there are counted elsewhere
+        labeled(MASKS, Classes(3)),
+        labeled(HALF_EMPTY, Classes(3)),
+        labeled((CLASS == 0).astype(np.float32)[:, None], Binary()),
+        labeled(CLASS == 0, Binary()),
+        labeled(CLASS.astype(np.float32), Values()),
+        labeled(np.exp(RNG.normal(size=300)).astype(np.float32), Values()),
+        labeled(RNG.random((300, 8, 8, 1)).astype(np.float32).round(2), Values()),
+        labeled((RNG.integers(0, 256, size=(300, 64)) / 255).astype(np.float32), Values()),
+        labeled(TEXT, Tokens(20)),
+        labeled(padded(SHORT), Tokens(20, pad=0)),
+        labeled(padded(SHORT, -1), Tokens(20, pad=-1)),
+        labeled(TEXT, Tokens(50_000)),
+        labeled(CLASS[:10] * 0, Classes(5), X[:10]),  # too few to say
     ],
 )
 def test_labels_as_people_have_them_pass(run: Run, task: Task) -> None:
     result = run(labels, task)
     assert result.status is Status.PASS, result.headline
-    assert not result.hint
+    assert not result.findings
 
 
 BROKEN: dict[str, tuple[Task, Status, str]] = {
-    "all zero": (labelled(CLASS * 0, Classes(5)), Status.FAIL, "y / 255 as an integer"),
+    "all zero": (labeled(CLASS * 0, Classes(5)), Status.FAIL, "data/constant-labels"),
     "divided in prepare": (
-        labelled(CLASS, Classes(5)).replace(prepare=lambda x, y: (x, (y / 255).astype(jnp.int32))),
+        labeled(CLASS, Classes(5)).replace(prepare=lambda x, y: (x, (y / 255).astype(jnp.int32))),
         Status.FAIL,
-        "y / 255 as an integer",
+        "data/constant-labels",
     ),
-    "divided": (labelled((CLASS / 255).astype(np.float32), Values()), Status.FAIL, "divided by 255"),
-    "divided, undeclared": (labelled((CLASS / 255).astype(np.float32), Unspecified()), Status.FAIL, "divided by 255"),
-    "divided yes or no": (labelled(((CLASS == 0) / 255).astype(np.float32), Binary()), Status.FAIL, "divided by 255"),
-    "too large": (labelled(CLASS + 1, Classes(5)), Status.FAIL, "Correct the labels"),
-    "negative": (labelled(CLASS - 1, Classes(5)), Status.FAIL, "Correct the labels"),
-    "yes or no as 1 and 2": (labelled((CLASS == 0).astype(np.int32) + 1, Binary()), Status.FAIL, "Correct the labels"),
-    "from one": (labelled(CLASS + 1, Classes(6)), Status.WARN, "count from 1"),
-    "in tens": (labelled(CLASS * 10, Classes(50)), Status.FAIL, "factor"),
-    "grey levels": (labelled((MASKS > 0).astype(np.int32) * 255, Classes(256)), Status.FAIL, "factor"),
+    "divided": (labeled((CLASS / 255).astype(np.float32), Values()), Status.FAIL, "data/labels-scaled"),
+    "divided, undeclared": (
+        labeled((CLASS / 255).astype(np.float32), Unspecified()),
+        Status.FAIL,
+        "data/labels-scaled",
+    ),
+    "divided yes or no": (
+        labeled(((CLASS == 0) / 255).astype(np.float32), Binary()),
+        Status.FAIL,
+        "data/labels-scaled",
+    ),
+    "too large": (labeled(CLASS + 1, Classes(5)), Status.FAIL, "data/labels-out-of-range"),
+    "negative": (labeled(CLASS - 1, Classes(5)), Status.FAIL, "data/labels-out-of-range"),
+    "yes or no as 1 and 2": (
+        labeled((CLASS == 0).astype(np.int32) + 1, Binary()),
+        Status.FAIL,
+        "data/labels-out-of-range",
+    ),
+    "from one": (labeled(CLASS + 1, Classes(6)), Status.WARN, "data/labels-from-one"),
+    "in tens": (labeled(CLASS * 10, Classes(50)), Status.FAIL, "data/labels-in-steps"),
+    "gray levels": (labeled((MASKS > 0).astype(np.int32) * 255, Classes(256)), Status.FAIL, "data/labels-in-steps"),
     "empty masks": (
-        labelled(np.where(np.arange(300)[:, None, None] < 285, 0, MASKS), Classes(3)),
+        labeled(np.where(np.arange(300)[:, None, None] < 285, 0, MASKS), Classes(3)),
         Status.WARN,
-        "masks",
+        "data/empty-masks",
     ),
     "a class as a mask": (
-        labelled(np.broadcast_to(CLASS[:, None, None], (300, 6, 6)).copy(), Classes(5)),
+        labeled(np.broadcast_to(CLASS[:, None, None], (300, 6, 6)).copy(), Classes(5)),
         Status.FAIL,
-        "spread over its mask",
+        "data/masks-of-one-class",
     ),
-    "exactly one": (labelled(np.eye(5, dtype=np.float32)[CLASS], MultiLabel(5)), Status.WARN, "jr.Classes(n)"),
+    "exactly one": (labeled(np.eye(5, dtype=np.float32)[CLASS], MultiLabel(5)), Status.WARN, "data/labels-exclusive"),
     "none": (
-        labelled(np.eye(5, dtype=np.float32)[CLASS] * (np.arange(300) < 20)[:, None].astype(np.float32), MultiLabel(5)),
+        labeled(np.eye(5, dtype=np.float32)[CLASS] * (np.arange(300) < 20)[:, None].astype(np.float32), MultiLabel(5)),
         Status.WARN,
-        "right nearly everywhere",
+        "data/few-positives",
     ),
-    "same value": (labelled(np.full(300, 3.5, np.float32), Values()), Status.FAIL, "nothing to learn"),
-    "one column the same": (labelled(X * np.array([1, 1, 0, 1], np.float32), Values()), Status.WARN, "columns"),
+    "same value": (labeled(np.full(300, 3.5, np.float32), Values()), Status.FAIL, "data/constant-labels"),
+    "one column the same": (
+        labeled(X * np.array([1, 1, 0, 1], np.float32), Values()),
+        Status.WARN,
+        "data/constant-target-columns",
+    ),
     "one huge value": (
-        labelled(np.where(np.arange(300) == 7, 1e6, X[:, 0]).astype(np.float32), Values()),
+        labeled(np.where(np.arange(300) == 7, 1e6, X[:, 0]).astype(np.float32), Values()),
         Status.WARN,
-        "Huber",
+        "data/heavy-tailed-targets",
     ),
-    "out of the vocabulary": (labelled(TEXT + 1, Tokens(20)), Status.FAIL, "Correct the labels"),
-    "mostly padding": (labelled(padded(np.ones(300)), Tokens(20, pad=0)), Status.WARN, "pack"),
-    "rows of padding": (labelled(padded(SHORT * (SHORT > 3)), Tokens(20, pad=0)), Status.WARN, "drop them"),
-    "padding not declared": (labelled(padded(SHORT), Tokens(20)), Status.WARN, "pad="),
-    "vast vocabulary": (labelled(TEXT[:, :10] % 2, Tokens(25)), Status.WARN, "vocabulary"),
+    "out of the vocabulary": (labeled(TEXT + 1, Tokens(20)), Status.FAIL, "data/labels-out-of-range"),
+    "mostly padding": (labeled(padded(np.ones(300)), Tokens(20, pad=0)), Status.WARN, "data/mostly-padding"),
+    "rows of padding": (labeled(padded(SHORT * (SHORT > 3)), Tokens(20, pad=0)), Status.WARN, "data/empty-rows"),
+    "padding not declared": (labeled(padded(SHORT), Tokens(20)), Status.WARN, "data/padding-undeclared"),
+    "vast vocabulary": (labeled(TEXT[:, :10] % 2, Tokens(25)), Status.WARN, "data/unused-vocabulary"),
 }
 
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_labels_that_are_wrong_are_named(run: Run, name: str) -> None:
-    task, status, hint = BROKEN[name]
+    task, status, code = BROKEN[name]
     result = run(labels, task)
-    assert result.status is status, (result.headline, result.hint)
-    assert hint in result.hint
+    assert (result.status, result.codes[0]) == (status, code), result.findings
+    deciding = result.findings[0].measures[0]
+    assert deciding.code == code
+    assert deciding.verdict is result.findings[0].severity
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_head_of_a_mapping_is_judged_as_a_single_target(run: Run, name: str) -> None:
+    task, _, _ = BROKEN[name]
+    x, y = task.train
+    prepare = task.prepare
+    mapped = task.replace(
+        train=(x, {"a": y}),
+        target={"a": task.target},
+        prepare=None if prepare is None else lambda x, y: (x, {"a": prepare(x, y["a"])[1]}),
+    )
+    single, within = run(labels, task), run(labels, mapped)
+    assert (within.status, within.codes) == (single.status, single.codes)
+    assert list(within.measured.values()) == list(single.measured.values())
+    assert all(measure.startswith("train, a: ") for measure in within.measured)
 
 
 def test_a_head_is_named(run: Run) -> None:
     task = heads_task()
     x, y = task.train
     result = run(labels, task.replace(train=(x, {**y, "digit": y["digit"] * 0})))
-    assert result.status is Status.FAIL
-    assert result.headline.startswith("train, digit: all 1438 examples")
+    assert result.codes == ("data/constant-labels",)
+    assert result.measured["train, digit: different labels"] == 1
+    assert result.measured["test, digit: different labels"] == 10
 
 
 def test_the_test_split_is_read_too(run: Run) -> None:
     task = digits_task()
     x, y = task.test
     result = run(labels, task.replace(test=(x, np.full_like(y, 3))))
-    assert result.status is Status.FAIL
-    assert result.headline.startswith("test: all 359 examples have the same label, 3")
+    assert result.codes == ("data/constant-labels",)
+    assert result.measured["test: different labels"] == 1
 
 
 def test_every_label_of_data_that_are_no_arrays_is_read(run: Run) -> None:
     items = [(row, np.int32(label)) for row, label in zip(X, CLASS, strict=True)]
     items[133] = (X[133], np.int32(7))
-    result = run(labels, labelled(CLASS, Classes(5)).replace(train=items))
-    assert result.status is Status.FAIL
-    assert "1 of 300 labels are out of range" in result.headline
-    assert "row 133" in result.headline
+    result = run(labels, labeled(CLASS, Classes(5)).replace(train=items))
+    assert result.codes == ("data/labels-out-of-range",)
+    assert result.measured["train: labels out of range"] == 1
+    assert "example 133" in result.findings[0].message
 
 
 def test_missing_values_that_the_loss_masks_are_fine(run: Run) -> None:
@@ -156,20 +192,43 @@ def test_missing_values_that_the_loss_masks_are_fine(run: Run) -> None:
         return jnp.where(jnp.isnan(values), 0.0, jnp.square(outputs - jnp.nan_to_num(values))).mean(axis=1)
 
     task = task.replace(train=(x, holes), test=None)
-    assert run(labels, task.replace(loss=masked)).status is Status.PASS
+    name = "train: examples whose labels are not finite"
+    passed = run(labels, task.replace(loss=masked))
+    assert passed.status is Status.PASS
+    assert passed.measured[name] == 72
     result = run(labels, task.replace(loss=lambda outputs, values: jnp.square(outputs - values).mean(axis=1)))
-    assert result.status is Status.FAIL
-    assert "72 of 500 targets are not finite, first in example 0" in result.headline
-    assert "NaN" in result.hint
+    assert result.codes == ("data/labels-not-finite",)
+    assert result.measured[name] == 72
 
 
-def test_a_threshold_can_be_moved(run: Run) -> None:
-    task = labelled(padded(SHORT), Tokens(20, pad=0))
-    assert run(labels, task, padding_warn=0.2).status is Status.WARN
+THRESHOLDS: dict[str, tuple[Task, str, float, float]] = {
+    "padding_warn": (labeled(padded(SHORT), Tokens(20, pad=0)), "data/mostly-padding", 0.2, 0.9),
+    "empty_warn": (labeled(HALF_EMPTY, Classes(3)), "data/empty-masks", 0.4, 0.6),
+    "tail_warn": (labeled(X[:, 0], Values()), "data/heavy-tailed-targets", 0.01, 0.5),
+    "least": (labeled(CLASS[:10] * 0, Classes(5), X[:10]), "data/constant-labels", 10, 11),
+}
 
 
-def test_several_findings_are_all_in_the_report(run: Run) -> None:
-    task = labelled(padded(SHORT * (SHORT > 9)), Tokens(20, pad=0))
+@pytest.mark.parametrize("threshold", THRESHOLDS)
+def test_both_sides_of_a_threshold(run: Run, threshold: str) -> None:
+    task, code, found, passed = THRESHOLDS[threshold]
+    assert run(labels, task, **{threshold: found}).codes == (code,)
+    assert run(labels, task, **{threshold: passed}).codes == ()
+
+
+def test_every_finding_is_yielded(run: Run) -> None:
+    task = labeled(padded(SHORT * (SHORT > 9)), Tokens(20, pad=0))
     result = run(labels, task, padding_warn=0.3)
-    assert result.headline.endswith("1 more in the report.")
-    assert len(result.evidence[0].rows) == 2  # type: ignore[union-attr]
+    assert result.codes == ("data/mostly-padding", "data/empty-rows")
+
+
+def test_nothing_declared_is_skipped(run: Run) -> None:
+    assert run(labels, labeled(X, Unspecified())).status is Status.SKIP
+
+
+@pytest.mark.parametrize("name", ["04a", "04b"])
+def test_planted_faults_are_named(run: Run, name: str) -> None:
+    fault = next(fault for fault in FAULTS if fault.name.startswith(name))
+    result = run(labels, fault.make(0))
+    assert result.status is Status.FAIL
+    assert result.findings[0].causes[0].code in fault.causes
