@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float32, Int, UInt64
 
+from jaxrecipe.data.sources import Source
 from jaxrecipe.probes.kinds import input_kinds
 from jaxrecipe.probes.reading import splits
 from jaxrecipe.probes.sketches import WIDEST, shares_scale, sketch
@@ -15,6 +16,8 @@ from jaxrecipe.setup import Setup, Split
 
 PIECE_BYTES = 2**25
 """How much of a split is read at a time."""
+COUNTED = 1000
+"""Examples from which the frequencies of single numbers are estimated."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,3 +124,10 @@ def chance_of_equal_rows(leaves: list[Any]) -> float:
         pairs = (counts * (counts - 1.0)).sum() / max(len(column) * (len(column) - 1.0), 1.0)
         logs.append(np.log(max(pairs, 1.0 / max(len(column), 1) ** 2)))
     return float(np.exp(np.sum(logs)))
+
+
+def chance_of_equal_examples(source: Source) -> float:
+    """Share of a split's examples that would have an equal one in it if the numbers of an example were independent."""
+    part = np.linspace(0, source.size - 1, min(source.size, COUNTED)).astype(int)
+    one = chance_of_equal_rows(jax.tree.leaves(source.gather(part)[0]))
+    return float(-np.expm1(-source.size * one))

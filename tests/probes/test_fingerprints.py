@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from jaxrecipe.data.datasets import digits
-from jaxrecipe.probes.fingerprints import chance_of_equal_rows, fingerprints, groups_of, hashes
+from jaxrecipe.data.sources import as_source
+from jaxrecipe.probes.fingerprints import chance_of_equal_examples, chance_of_equal_rows, fingerprints, groups_of, hashes
 from tests.probes.tasks import setup_of
 
 
@@ -49,3 +50,9 @@ def test_chance_of_equal_rows_is_that_of_independent_columns() -> None:
     equal = np.mean([(table[i] == table[j]).all() for i in range(0, 2000, 20) for j in range(2000) if i != j])
     assert chance_of_equal_rows([table]) == pytest.approx(equal, rel=0.1)
     assert chance_of_equal_rows([rng().normal(size=(500, 4))]) < 1e-15
+
+
+def test_chance_of_equal_examples_grows_with_the_size_of_the_split() -> None:
+    table = rng().integers(0, 3, size=(900, 8))
+    one = chance_of_equal_rows([table])
+    assert chance_of_equal_examples(as_source((table, table[:, 0]))) == pytest.approx(1 - np.exp(-900 * one))

@@ -280,14 +280,18 @@ CAUSES: tuple[Cause, ...] = (
         code="data/near-duplicates",
         title="Examples occur several times with small changes.",
         harm="They count several times, and a random split puts them on both sides.",
-        fix="Split by their origin (one film, one person, one document).",
+        fix=(
+            "Look whether it is noise, compression or frames of one film; split by their origin (one film, one person, "
+            "one document)."
+        ),
     ),
     Cause(
         code="data/test-in-train",
         title="The same examples are in train and test.",
         harm="The test score includes examples that were trained on.",
         fix=(
-            "Drop them from one of the two, and split once, before anything else (oversampling, augmenting, joining)."
+            "Test examples were added to the training data, or the test set was drawn from it: drop them from one of the "
+            "two, and split once, before anything else (oversampling, augmenting, joining)."
         ),
     ),
     Cause(
@@ -295,6 +299,12 @@ CAUSES: tuple[Cause, ...] = (
         title="Near copies of test examples are in the training data.",
         harm="The test score includes examples that were as good as trained on.",
         fix="Split before augmenting, and by the origin of the examples.",
+    ),
+    Cause(
+        code="data/copied-before-split",
+        title="Examples were copied (oversampled, augmented, joined) before the split.",
+        harm="A random split puts copies on both sides, and the test score includes examples that were trained on.",
+        fix="Split first, then copy.",
     ),
     Cause(
         code="data/repetitive",

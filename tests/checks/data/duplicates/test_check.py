@@ -1,4 +1,4 @@
-"""Copies within a split: what is natural passes, what cannot be natural fails, what is odd warns."""
+"""Copies within a split: what is natural passes, what cannot be natural fails, what is doubtful warns."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jaxrecipe.checks.data.duplicates import duplicates
+from jaxrecipe.diagnosis.measure import Severity
 from jaxrecipe.report.result import Images, Result, Status, Table
 from jaxrecipe.targets import Binary
 from jaxrecipe.task import Task
@@ -48,22 +49,33 @@ def test_healthy_data_pass(run: Run, make: Callable[[int], Task]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "status", "words"),
+    ("task", "status", "code"),
     [
-        (lambda: copied(digits_task(), 0.1, labels="next"), Status.FAIL, "conflicting labels"),
-        (lambda: copied(digits_task(), 0.05, labels="random"), Status.FAIL, "conflicting labels"),
-        (lambda: copied(digits_task(), 1.0, labels="random"), Status.FAIL, "conflicting labels"),
-        (lambda: copied(digits_task(), 0.004, labels="next"), Status.WARN, "conflicting labels"),
-        (lambda: copied(regression_task(), 0.2, labels="random"), Status.FAIL, "conflicting labels"),
-        (lambda: copied(digits_task(), 0.1), Status.WARN, "counts several times"),
-        (lambda: copied(digits_task(), 0.1, noise=0.2), Status.WARN, "Near duplicates"),
-        (annotated_three_times, Status.WARN, "conflicting labels"),
+        (lambda: copied(digits_task(), 0.1, labels="next"), Status.FAIL, "data/conflicting-duplicates"),
+        (lambda: copied(digits_task(), 0.05, labels="random"), Status.FAIL, "data/conflicting-duplicates"),
+        (lambda: copied(digits_task(), 1.0, labels="random"), Status.FAIL, "data/conflicting-duplicates"),
+        (lambda: copied(digits_task(), 0.004, labels="next"), Status.WARN, "data/conflicting-duplicates"),
+        (lambda: copied(regression_task(), 0.2, labels="random"), Status.FAIL, "data/conflicting-duplicates"),
+        (lambda: copied(digits_task(), 0.1), Status.WARN, "data/duplicates"),
+        (lambda: copied(digits_task(), 0.1, noise=0.2), Status.WARN, "data/near-duplicates"),
+        (annotated_three_times, Status.WARN, "data/conflicting-duplicates"),
     ],
 )
-def test_copies_are_found_and_named(run: Run, task: Callable[[], Task], status: Status, words: str) -> None:
+def test_copies_are_found_and_named(run: Run, task: Callable[[], Task], status: Status, code: str) -> None:
     result = run(duplicates, task())
     assert result.status is status, result.headline
-    assert words in result.hint
+    assert result.codes[0] == result.findings[0].causes[0].code == code
+
+
+def test_all_findings_are_kept_the_worst_first(run: Run) -> None:
+    result = run(duplicates, copied(digits_task(), 0.1, labels="next"))
+    assert result.codes == ("data/conflicting-duplicates", "data/duplicates")
+    assert [finding.severity for finding in result.findings] == [Severity.FAIL, Severity.WARN]
+
+
+def test_a_few_conflicts_may_be_noise_in_the_labels(run: Run) -> None:
+    (finding,) = run(duplicates, annotated_three_times()).findings[:1]
+    assert [cause.code for cause in finding.causes] == ["data/conflicting-duplicates", "data/label-noise"]
 
 
 def test_labels_that_disagree_more_than_chance_fail_even_where_equal_rows_are_natural(run: Run) -> None:
@@ -76,7 +88,9 @@ def test_labels_that_disagree_more_than_chance_fail_even_where_equal_rows_are_na
     opposite = run(duplicates, task.replace(train=(x, np.tile([0, 1], 250))))
     assert opposite.status is Status.FAIL, opposite.headline
     assert opposite.measured["train: disagreement of copies"] == 1.0
-    assert "conflicting labels" in opposite.hint
+    assert opposite.codes == ("data/conflicting-duplicates",)
+    beyond = opposite.measured["train: disagreement of copies beyond that of random pairs"]
+    assert run(duplicates, task.replace(train=(x, np.tile([0, 1], 250))), standard_errors=beyond + 1).codes == ()
 
 
 def test_the_counts_are_those_of_a_loop(run: Run) -> None:
@@ -100,10 +114,22 @@ def test_the_pairs_are_shown_with_the_conflicting_ones_first(run: Run) -> None:
     assert np.array_equal(pictures.images[0], pictures.images[1])
 
 
-def test_the_threshold_moves_the_verdict(run: Run) -> None:
-    task = copied(digits_task(), 0.004, labels="random")
-    assert run(duplicates, task).status is Status.WARN
-    assert run(duplicates, task, conflicting=0.001).status is Status.FAIL
+def test_each_threshold_moves_the_verdict(run: Run) -> None:
+    few = copied(digits_task(), 0.004, labels="random")
+    assert run(duplicates, few).status is Status.WARN
+    assert run(duplicates, few, conflicting=0.001).status is Status.FAIL
+    annotated = annotated_three_times()
+    ratio = run(duplicates, annotated).measured["train: disagreement of copies as a share of that of random pairs"]
+    assert run(duplicates, annotated, disagreeing=ratio * 0.99).status is Status.FAIL
+    assert run(duplicates, annotated, disagreeing=ratio * 1.01).status is Status.WARN
+    same = copied(digits_task(), 0.1)
+    share = run(duplicates, same).measured["train: share with an exact copy"]
+    assert run(duplicates, same, repeated=share * 0.99).codes == ("data/duplicates",)
+    assert run(duplicates, same, repeated=share * 1.01).status is Status.PASS
+    near = copied(digits_task(), 0.1, noise=0.2)
+    share = run(duplicates, near).measured["train: share with a near copy"]
+    assert run(duplicates, near, repeated=share * 0.99).codes == ("data/near-duplicates",)
+    assert run(duplicates, near, repeated=share * 1.01).status is Status.PASS
 
 
 def test_data_that_are_no_arrays(run: Run) -> None:

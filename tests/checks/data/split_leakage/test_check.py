@@ -71,26 +71,67 @@ def test_healthy_splits_pass(run: Run, make: Callable[[int], Task]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "words"),
+    ("make", "code"),
     [
-        (lambda: leaking(digits_task(), 100), "same examples are in train and test"),
-        (lambda: leaking(digits_task(), 8), "same examples are in train and test"),
-        (lambda: leaking(regression_task(), 50), "same examples are in train and test"),
-        (lambda: digits_task().replace(test=digits_task().train), "same examples are in train and test"),
-        (lambda: leaking(digits_task(), 100, noise=0.3), "Near copies of test examples"),
-        (lambda: leaking(regression_task(), 50, noise=0.01), "Near copies of test examples"),
-        (copied_before_the_split, "before the split"),
-        (lambda: long_rows(True), "same examples are in train and test"),
+        (lambda: leaking(digits_task(), 100), "data/test-in-train"),
+        (lambda: leaking(digits_task(), 8), "data/test-in-train"),
+        (lambda: leaking(regression_task(), 50), "data/test-in-train"),
+        (lambda: digits_task().replace(test=digits_task().train), "data/test-in-train"),
+        (lambda: leaking(digits_task(), 100, noise=0.3), "data/near-test-in-train"),
+        (lambda: leaking(regression_task(), 50, noise=0.01), "data/near-test-in-train"),
+        (copied_before_the_split, "data/copied-before-split"),
+        (lambda: long_rows(True), "data/test-in-train"),
     ],
 )
-def test_leaks_fail_and_are_named(run: Run, make: Callable[[], Task], words: str) -> None:
+def test_leaks_fail_and_are_named(run: Run, make: Callable[[], Task], code: str) -> None:
     result = run(split_leakage, make())
     assert result.status is Status.FAIL, result.headline
-    assert words in result.hint
+    assert result.codes[0] == result.findings[0].causes[0].code == code
 
 
-def test_a_few_copies_are_odd_and_no_failure(run: Run) -> None:
-    assert run(split_leakage, leaking(digits_task(), 5)).status is Status.WARN
+def test_a_few_copies_warn(run: Run) -> None:
+    result = run(split_leakage, leaking(digits_task(), 5))
+    assert result.status is Status.WARN
+    assert [cause.code for cause in result.findings[0].causes] == ["data/test-in-train", "data/repetitive"]
+
+
+def test_exact_and_near_copies_are_both_reported(run: Run) -> None:
+    task = leaking(digits_task(), 60)
+    x, y = task.test
+    noise = np.random.default_rng(0).normal(0, 0.3, size=x[60:160].shape)
+    more = (x[60:160] + noise).astype(np.float32)
+    x_train, y_train = task.train
+    train = (np.concatenate([x_train.astype(np.float32), more]), np.concatenate([y_train, y[60:160]]))
+    both = task.replace(train=train, test=(x.astype(np.float32), y))
+    assert run(split_leakage, both).codes == ("data/test-in-train", "data/near-test-in-train")
+
+
+def test_each_threshold_moves_the_verdict(run: Run) -> None:
+    task = leaking(digits_task(), 50)
+    measured = run(split_leakage, task).measured
+    excess = measured["share of exact copies beyond those within the training data"]
+    assert run(split_leakage, task, excess=excess * 0.99).status is Status.FAIL
+    assert run(split_leakage, task, excess=excess * 1.01).status is Status.WARN
+    rows = long_rows(True)
+    excess = run(split_leakage, rows).measured["share of exact copies beyond those within the training data"]
+    assert run(split_leakage, rows, excess_of_integers=excess * 0.99).status is Status.FAIL
+    assert run(split_leakage, rows, excess_of_integers=excess * 1.01).status is Status.WARN
+    few = leaking(digits_task(), 5)
+    probability = run(split_leakage, few).measured["chance of so many exact copies after a random split"]
+    assert run(split_leakage, few, chance=2 * probability * 1.01, excess=0.005).status is Status.FAIL
+    assert run(split_leakage, few, chance=2 * probability * 0.99, excess=0.005).status is Status.WARN
+
+
+def test_data_that_repeat_themselves_alike_warn(run: Run) -> None:
+    """A few examples occur several times, and a random split puts some of them on both sides."""
+    task = digits_task()
+    x, y = (np.concatenate([a, b]) for a, b in zip(task.train, task.test, strict=True))
+    task = split_of(np.concatenate([x, x[:100]]), np.concatenate([y, y[:100]]), task)
+    result = run(split_leakage, task)
+    assert result.codes == ("data/repetitive",)
+    share = result.measured["share of test examples with a copy, exact or near"]
+    assert run(split_leakage, task, warn=share * 0.99).status is Status.WARN
+    assert run(split_leakage, task, warn=share * 1.01).status is Status.PASS
 
 
 def test_the_share_is_that_of_a_loop(run: Run) -> None:
@@ -111,4 +152,3 @@ def test_the_pairs_are_shown(run: Run) -> None:
 def test_without_test_data_it_is_skipped_with_the_way_to_get_it(run: Run) -> None:
     result = run(split_leakage, digits_task(test=None))
     assert result.status is Status.SKIP
-    assert "Task(test=...)" in result.headline
