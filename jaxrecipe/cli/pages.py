@@ -105,7 +105,7 @@ def _by_short_name() -> dict[str, list[str]]:
 
 
 def _filled(text: str) -> str:
-    return textwrap.fill(" ".join(text.split()), WIDTH)
+    return textwrap.fill(" ".join(text.split()), WIDTH, break_on_hyphens=False)
 
 
 def _paragraphs(text: str) -> list[str]:
