@@ -13,8 +13,7 @@ MOST_CAUSES = 5
 def broken_promises(result: Result) -> list[str]:
     """Every promise that a result breaks, in words; empty when all is well."""
     broken = [problem for measure in result.measures for problem in _measure_problems(result, measure)]
-    sorted_out = [finding for finding in result.findings if not finding.code.startswith("unsorted/")]
-    broken += [problem for finding in sorted_out for problem in _finding_problems(finding)]
+    broken += [problem for finding in result.findings for problem in _finding_problems(finding)]
     return [f"{result.name}: {problem}" for problem in broken]
 
 

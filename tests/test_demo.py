@@ -35,11 +35,6 @@ def promotion_as_users_have_it() -> Iterator[None]:
 test_the_healthy_setup_is_clean_under_every_check = pytest.mark.slow(recipe_tests(digits_task))
 
 
-def unsorted(codes: list[str]) -> bool:
-    """Whether a check spoke that does not name codes yet; to be removed with the last of them."""
-    return any(code.startswith("unsorted/") for code in codes)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("bug", CATCHABLE, ids=lambda bug: bug.name)
 def test_each_bug_is_caught_by_a_check_that_names_it(bug: Bug) -> None:
@@ -49,7 +44,7 @@ def test_each_bug_is_caught_by_a_check_that_names_it(bug: Bug) -> None:
     caught = [result for result in report.results if result.status is Status.FAIL]
     assert caught, f"{bug.name} was not caught: {[(result.name, result.headline) for result in report.results]}"
     named = [cause.code for cause in report.causes]
-    assert set(named[:3]) & set(bug.causes) or unsorted(named), named
+    assert set(named[:3]) & set(bug.causes), named
 
 
 @pytest.mark.slow

@@ -4,9 +4,8 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from jaxrecipe.diagnosis.causes.cause import Cause
 from jaxrecipe.diagnosis.finding import Finding, worst_first
-from jaxrecipe.diagnosis.measure import Measure, Severity
+from jaxrecipe.diagnosis.measure import Measure
 from jaxrecipe.report.evidence import Curve, Evidence, Histogram, Images, Matrix, Scalar, Table
 
 __all__ = [
@@ -20,7 +19,6 @@ __all__ = [
     "Status",
     "Table",
     "skipped",
-    "unsorted_result",
 ]
 
 
@@ -125,31 +123,3 @@ class Result:
 def skipped(reason: str) -> Result:
     """The result of a check that does not apply, or cannot be run, with the reason and what would enable it."""
     return Result(summary=reason, ended=Status.SKIP)
-
-
-def unsorted_result(
-    *,
-    name: str,
-    stage: str,
-    status: Status,
-    finding: str,
-    hint: str = "",
-    measured: Mapping[str, Scalar] | None = None,
-    expected: Mapping[str, Scalar] | None = None,
-    evidence: Sequence[Evidence] = (),
-) -> Result:
-    """On the way out: a check that does not yet name codes. To be removed with its last caller."""
-    del expected
-    numbers = {key: value for key, value in (measured or {}).items() if isinstance(value, int | float)}
-    measures = tuple(Measure(name=key, value=float(value)) for key, value in numbers.items())
-    findings: tuple[Finding, ...] = ()
-    if status in (Status.WARN, Status.FAIL):
-        cause = Cause(code=f"unsorted/{name}", title=hint, harm="", fix="")
-        findings = (
-            Finding(code=cause.code, severity=Severity(status.value), message=finding, causes=(cause,) if hint else ()),
-        )
-    ended = status if status in (Status.SKIP, Status.CRASHED) else None
-    reason = f"{finding} {hint}".strip() if ended else finding
-    return Result(
-        summary=reason, findings=findings, measures=measures, evidence=evidence, ended=ended, name=name, stage=stage
-    )

@@ -7,7 +7,13 @@ import pytest
 
 from jaxrecipe.data.datasets import digits
 from jaxrecipe.data.sources import as_source
-from jaxrecipe.probes.fingerprints import chance_of_equal_examples, chance_of_equal_rows, fingerprints, groups_of, hashes
+from jaxrecipe.probes.fingerprints import (
+    chance_of_equal_examples,
+    chance_of_equal_rows,
+    fingerprints,
+    groups_of,
+    hashes,
+)
 from tests.probes.tasks import setup_of
 
 

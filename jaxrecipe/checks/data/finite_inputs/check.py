@@ -1,23 +1,22 @@
 """Finite inputs: numbers only, on one scale, that vary from example to example, in the form that the model reads."""
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int, PRNGKeyArray
 
-from jaxrecipe.checks.data.finite_inputs.layout import SOME_CONSTANT, layout, lost, vocabulary
+from jaxrecipe.checks.data.finite_inputs.layout import constant_parts, layout, vocabulary
 from jaxrecipe.checks.data.finite_inputs.ranges import Scan, scans
 from jaxrecipe.checks.data.finite_inputs.suspicious_numbers import TRIED, codes, narrowed, scales
 from jaxrecipe.data.sources import Source
+from jaxrecipe.diagnosis.finding import Finding, failure, warning
+from jaxrecipe.diagnosis.measure import Measure
 from jaxrecipe.probes.kinds import input_kinds
 from jaxrecipe.probes.reading import copes, prepared_inputs, readable_rows, splits
-from jaxrecipe.probes.unsorted_findings import Finding, concluded
-from jaxrecipe.report.result import Curve, Evidence, Result, Status, Table, unsorted_result
+from jaxrecipe.report.result import Curve, Evidence, Result, Table
 from jaxrecipe.setup import Setup, Split
 
-_result = partial(unsorted_result, name="finite_inputs", stage="data")
 ENDS = 8
 """Of the smallest and largest examples of every input so many are prepared."""
 
@@ -27,14 +26,15 @@ def finite_inputs(
 ) -> Result:
     """Inputs are finite, on one scale, vary between examples, and have the layout and range that the model reads.
 
-    What it does: reads the inputs of both splits as they are stored and looks for NaN and infinity; codes for missing values (-999,
-    repeated far away from everything else) and numbers whose square overflows; two groups of examples on different scales (0 to 1 and 0 to
-    255); inputs that are the same in every example, and features or channels that are; integers that JAX narrows to other ones; token
-    ids that the embedding does not have; pictures with channels first where the convolutions read channels last. What preparation
-    repairs, or the loss masks, is no finding: the examples in question are prepared to see.
+    What it does: reads the inputs of both splits as they are stored and looks for NaN and infinity; codes for missing
+    values (-999, repeated far away from everything else) and numbers whose square overflows; two groups of examples on
+    different scales (0 to 1 and 0 to 255); inputs that are the same in every example, and features or channels that
+    are; integers that JAX narrows to other ones; token ids that the embedding does not have; images with channels first
+    where the convolutions read channels last. What preparation repairs, or the loss masks, is no finding: the examples
+    in question are prepared to see.
 
-    Why it matters: one NaN makes every parameter NaN; a code of -999 drowns the rest of its column; a blank input makes the model a constant,
-    and a token id out of range is silently another token.
+    Why it matters: one NaN makes every parameter NaN; a code of -999 drowns the rest of its column; a blank input makes
+    the model a constant, and a token id out of range is silently another token.
 
     What to do: follow the hint to the step that makes the numbers.
 
@@ -42,50 +42,41 @@ def finite_inputs(
         setup: the set-up.
         key: unused; which examples are read of very large data follows the set-up's seed.
         mixed: share of the examples (and at least five) that make a group on another scale: fewer are outliers.
-        constant_warn: WARN when more than this share of an input's features is constant. Borders of pictures do not count, nor do zeros
-            of a table that is mostly zeros.
+        constant_warn: WARN when more than this share of an input's features is constant. Borders of images do not
+            count, nor do zeros of a table that is mostly zeros.
         least: examples below which nothing is said about what is constant.
 
     Source: Karpathy, A Recipe for Training Neural Networks (2019), "become one with the data".
     """
     del key
     findings: list[Finding] = []
-    rows, charts, measured = [], [], {}
+    rows, charts, stored_bad = [], [], 0
     for split, source in splits(setup).items():
         found = scans(source, readable_rows(setup, split), input_kinds(setup).stored)
         tried = _tried(source, found)
         entering = prepared_inputs(setup, split, tried)
-        findings += _not_finite(setup, split, found, tried, entering)
+        findings += _reaching_the_model(setup, split, found, tried, entering)
         for scan in found.values():
-            told = [*codes(setup, split, source, scan)] or [*scales(setup, split, source, scan, mixed)]
-            told += narrowed(scan)
-            findings += [one._replace(text=f"{split}, {scan.path}: {one.text}") for one in told]
+            findings += [*codes(setup, split, source, scan)] or [*scales(setup, split, source, scan, mixed)]
+            findings += narrowed(split, scan)
             rows.append((split, *_row(scan)))
-            measured[f"{split}, {scan.path}: examples that are not finite"] = len(scan.bad)
-            charts += _drawn(split, scan)
+            stored_bad += len(scan.bad)
+            charts += _sorted_sizes(split, scan)
         if split == "train":
             findings += [*_constant(found, entering, least, constant_warn), *layout(setup, entering)]
             findings += vocabulary(setup, entering, tried)
     columns = ("split", "input", "dtype", "shape", "lowest", "highest", "examples not finite", "constant features")
-    repaired = sum(measured.values())
-    passed = "Every input is finite, on one scale, and varies."
-    if repaired:
-        passed = (
-            f"{repaired} examples are stored with NaN or infinity; preparation replaces them or the loss masks them."
+    summary = "Every input is finite, on one scale, and varies."
+    if stored_bad:
+        summary = (
+            f"{stored_bad} examples are stored with NaN or infinity; preparation replaces them or the loss masks them."
         )
-    return concluded(
-        _result,
-        findings,
-        passed,
-        measured=measured,
-        expected=dict.fromkeys(measured, 0),
+    return Result(
+        summary=summary,
+        findings=tuple(findings),
+        measures=(Measure(name="examples stored with NaN or infinity", value=stored_bad, unit="examples"),),
         evidence=[Table(title="Inputs as they are stored", columns=columns, rows=rows), *charts],
     )
-
-
-NOT_FINITE = "One such example makes every parameter NaN. Find where it comes in (missing values, a division by zero, an overflow of half precision), drop it, or replace it in prepare and mark it."
-MADE_BY_PREPARE = "The stored numbers are finite, so prepare makes these: look for a division by a standard deviation or maximum of zero, the logarithm of zero, or an overflow."
-ALL_CONSTANT = "The model sees the same input for every example, so it can only learn the mean of the targets: look for a buffer that is written again, the wrong file or column, or a scaling that gives 0."
 
 
 def _tried(source: Source, found: dict[str, Scan]) -> Int[np.ndarray, "k"]:
@@ -101,7 +92,7 @@ def _ends(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return order[:ENDS], order[-ENDS:]
 
 
-def _not_finite(
+def _reaching_the_model(
     setup: Setup, split: Split, found: dict[str, Scan], tried: Int[np.ndarray, "k"], entering: dict[str, np.ndarray]
 ) -> Iterator[Finding]:
     """NaN and infinity that are stored or made by preparation, and neither replaced nor masked."""
@@ -111,12 +102,30 @@ def _not_finite(
         still = looked_at[_rows_not_finite(prepared_inputs(setup, split, looked_at))]
         if still.size and not copes(setup, split, still):
             where = ", ".join(path for path, scan in found.items() if scan.bad)
-            text = f"{split}, {where}: {len(stored)} of {len(next(iter(found.values())).rows)} examples hold NaN or infinity, first example {stored[0]}."
-            yield Finding(Status.FAIL, text, NOT_FINITE)
+            total = len(next(iter(found.values())).rows)
+            text = (
+                f"{split}, {where}: {len(stored)} of {total} examples hold NaN or infinity, first example {stored[0]}."
+            )
+            reach = Measure(
+                name=f"{split}: examples that reach the model with NaN or infinity",
+                value=len(still),
+                high=0,
+                unit="examples",
+            )
+            yield failure("data/not-finite", text, measures=(reach,))
     made = np.setdiff1d(tried[_rows_not_finite(entering)], stored)
     if made.size and not copes(setup, split, made):
-        text = f"{split}: preparation makes NaN or infinity of {len(made)} of {len(tried)} finite examples, first example {made[0]}."
-        yield Finding(Status.FAIL, text, MADE_BY_PREPARE)
+        text = (
+            f"{split}: preparation makes NaN or infinity of {len(made)} of {len(tried)} finite examples, first example "
+            f"{made[0]}."
+        )
+        number = Measure(
+            name=f"{split}: finite examples of which preparation makes NaN or infinity",
+            value=len(made),
+            high=0,
+            unit="examples",
+        )
+        yield failure("data/not-finite-after-prepare", text, measures=(number,))
 
 
 def _rows_not_finite(leaves: dict[str, np.ndarray]) -> np.ndarray:
@@ -134,16 +143,16 @@ def _constant(
         return
     if all(scan.constant.all() for scan in scanned):
         text = f"train: all {scanned[0].finite} examples have the same inputs."
-        yield Finding(Status.FAIL, text, ALL_CONSTANT)
+        yield failure("data/constant-inputs", text)
         return
     if all((leaf == leaf[:1]).all() for leaf in entering.values()):
         text = f"train: preparation makes all of {len(next(iter(entering.values())))} examples the same."
-        yield Finding(Status.FAIL, text, ALL_CONSTANT)
+        yield failure("data/constant-inputs", text)
         return
     for scan in scanned:
-        text = lost(scan, constant_warn)
+        text = constant_parts(scan, constant_warn)
         if text:
-            yield Finding(Status.WARN, f"train, {scan.path}: {text}", SOME_CONSTANT)
+            yield warning("data/constant-feature", f"train, {scan.path}: {text}")
 
 
 def _row(scan: Scan) -> tuple[Any, ...]:
@@ -153,7 +162,7 @@ def _row(scan: Scan) -> tuple[Any, ...]:
     return scan.path, str(scan.dtype), str(list(scan.shape)), low, high, len(scan.bad), constant
 
 
-def _drawn(split: Split, scan: Scan) -> list[Evidence]:
+def _sorted_sizes(split: Split, scan: Scan) -> list[Evidence]:
     """The sizes of the examples in rising order: one smooth line, or two where scales are mixed."""
     sizes = np.sort(scan.sizes[np.isfinite(scan.sizes)])
     if scan.integer or not sizes.size:

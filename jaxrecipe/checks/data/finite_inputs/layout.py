@@ -1,4 +1,6 @@
-"""The form of the inputs against the model that reads them: what never changes, which axis is which, ids that no row stands for."""
+"""The form of the inputs against the model that reads them: what never changes, which axis is which, ids that no row
+stands for.
+"""
 
 from collections.abc import Iterator
 from math import isqrt
@@ -11,30 +13,31 @@ from jaxtyping import Int
 from jaxrecipe import trees
 from jaxrecipe.checks.data.finite_inputs.ranges import Scan
 from jaxrecipe.checks.data.finite_inputs.suspicious_numbers import SMALL_TABLE
-from jaxrecipe.probes.unsorted_findings import Finding
-from jaxrecipe.report.result import Status
+from jaxrecipe.diagnosis.finding import Finding, failure, warning
 from jaxrecipe.setup import Setup
 
-SOME_CONSTANT = "Nothing can be learnt from these: look for a column or channel that was lost when the data were read; leave them out if they are meant."
-CHANNELS_FIRST = "A convolution of this model takes the width for channels. Flax reads [batch, height, width, channels]: transpose in prepare, jnp.moveaxis(x, 1, -1)."
-NOT_IN_EMBEDDING = "JAX takes the last row, or NaN, for an id that is too large, and counts negative ones from the end, without a word: enlarge the embedding, or correct the ids."
+SPARSE = 0.5
+"""Share of columns whose lowest value is 0 from which a table is mostly zeros: counts of words, some of which never
+occur."""
+SMALLEST_SIDE = 7
+"""Pixels a side from which on a row of numbers may be an image laid flat."""
 
 
-def lost(scan: Scan, constant_warn: float) -> str:
+def constant_parts(scan: Scan, constant_warn: float) -> str:
     """What of an input is the same in every example and should not be, in words."""
     if scan.constant.all():  # masks of ones and initial states of zeros are healthy
-        odd = not scan.integer and not set(scan.low.tolist()) <= {0, 1}
-        return "it is the same in every example." if odd else ""
-    constant = _as_picture(scan)
+        unusual = not scan.integer and not set(scan.low.tolist()) <= {0, 1}
+        return "the whole input is the same in every example." if unusual else ""
+    constant = _as_image(scan)
     if constant is not None:
-        return _lost_of_picture(constant, constant_warn)
+        return _lost_of_image(constant, constant_warn)
     if scan.integer:
         return ""
     constant = scan.constant.reshape(scan.shape)
     if constant.ndim > 1:
         dead = np.flatnonzero(constant.all(axis=tuple(range(constant.ndim - 1))))
         return f"channels {dead[:8].tolist()} of {constant.shape[-1]} never change." if dead.size else ""
-    mostly_zero = (scan.low == 0).mean() >= 0.5  # counts of words, categories as yes and no: some never occur
+    mostly_zero = (scan.low == 0).mean() >= SPARSE  # counts of words, categories as yes and no: some never occur
     dead = np.flatnonzero(constant & ~(mostly_zero & (scan.low == 0)))
     intercept = len(dead) == 1 and scan.low[dead[0]] == 1
     if not dead.size or intercept or (constant.size > SMALL_TABLE and len(dead) <= constant_warn * constant.size):
@@ -42,18 +45,20 @@ def lost(scan: Scan, constant_warn: float) -> str:
     return f"{len(dead)} of {constant.size} columns hold one number only (columns {dead[:8].tolist()})."
 
 
-def _as_picture(scan: Scan) -> np.ndarray | None:
-    """Which pixels are constant, `[height, width, channels]`, for pictures and for rows that seem to be pictures laid flat."""
+def _as_image(scan: Scan) -> np.ndarray | None:
+    """Which pixels are constant, `[height, width, channels]`, for images and for rows that seem to be images laid
+    flat.
+    """
     if scan.kind == "image":
         return scan.constant.reshape(*scan.shape[:2], -1)
     for channels in (1, 3):
         side = isqrt(scan.low.size // channels)
-        if len(scan.shape) == 1 and side >= 7 and side * side * channels == scan.low.size:
+        if len(scan.shape) == 1 and side >= SMALLEST_SIDE and side * side * channels == scan.low.size:
             return scan.constant.reshape(side, side, channels)
     return None
 
 
-def _lost_of_picture(constant: np.ndarray, constant_warn: float) -> str:
+def _lost_of_image(constant: np.ndarray, constant_warn: float) -> str:
     """Channels that never change, and pixels that do not within the smallest box that holds all that do."""
     channels = constant.shape[2]
     dead = np.flatnonzero(constant.all(axis=(0, 1)))
@@ -73,15 +78,15 @@ def parameters(setup: Setup) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 def layout(setup: Setup, entering: dict[str, np.ndarray]) -> Iterator[Finding]:
-    """Pictures with channels first, where a convolution has kernels `[height, width, in, out]` for their width."""
-    odd = {path: leaf for path, leaf in entering.items() if leaf.ndim == 4 and leaf.shape[1] <= 4 < min(leaf.shape[2:])}
-    kernels = [leaf.shape for leaf in parameters(setup).values() if len(leaf.shape) == 4] if odd else []
-    for path, leaf in odd.items():
+    """Images with channels first, where a convolution has kernels `[height, width, in, out]` for their width."""
+    suspected = {
+        path: leaf for path, leaf in entering.items() if leaf.ndim == 4 and leaf.shape[1] <= 4 < min(leaf.shape[2:])
+    }
+    kernels = [leaf.shape for leaf in parameters(setup).values() if len(leaf.shape) == 4] if suspected else []
+    for path, leaf in suspected.items():
         if any(kernel[2] == leaf.shape[3] for kernel in kernels):
-            text = (
-                f"train, {path}: the model is given pictures {list(leaf.shape[1:])}, which looks like channels first."
-            )
-            yield Finding(Status.WARN, text, CHANNELS_FIRST)
+            text = f"train, {path}: the model is given images {list(leaf.shape[1:])}, which looks like channels first."
+            yield warning("data/channels-first", text)
 
 
 def vocabulary(setup: Setup, entering: dict[str, np.ndarray], tried: Int[np.ndarray, "k"]) -> Iterator[Finding]:
@@ -112,5 +117,9 @@ def vocabulary(setup: Setup, entering: dict[str, np.ndarray], tried: Int[np.ndar
         for one, other in zip(jax.tree.leaves(given), jax.tree.leaves(clipped), strict=True)
     )
     if same or not bool(trees.all_finite(given)):
-        text = f"train, {path}: {int(outside.sum())} of {ids.size} token ids (from {ids.min()} to {ids.max()}) are not in the embedding of {size} rows."
-        yield Finding(Status.FAIL, text, NOT_IN_EMBEDDING)
+        text = (
+            f"train, {path}: {int(outside.sum())} of {ids.size} token ids (from {ids.min()} to {ids.max()}) are not "
+            "in the "
+            f"embedding of {size} rows."
+        )
+        yield failure("data/token-outside-embedding", text)

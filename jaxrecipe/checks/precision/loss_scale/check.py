@@ -87,7 +87,6 @@ def loss_scale(
         fail_high=underflow,
         severity=Severity.WARN,
         thresholds={"high": "little_underflow", "fail_high": "underflow"},
-        code="precision/gradients-underflow",
     )
     return Result(
         summary=_in_words(case),

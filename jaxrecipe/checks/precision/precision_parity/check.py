@@ -68,7 +68,6 @@ def precision_parity(
         fail_high=lost,
         severity=Severity.WARN,
         thresholds={"fail_high": "lost"},
-        code="precision/inaccurate-layer",
     )
     findings: list[Finding] = []
     inaccurate = [
