@@ -1,4 +1,6 @@
-"""What is silently wrong with your training set-up: the recipe for training neural networks, as checks on your own parts."""
+"""What is silently wrong with your training set-up: the recipe for training neural networks, as checks on your own
+parts.
+"""
 
 from jaxrecipe.adapters import equinox, linen, nnx
 from jaxrecipe.checks.table import RECIPE, Check

@@ -6,8 +6,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 InputKind = Literal["image", "sequence", "tokens", "table"]
-"""image: `[height, width]` or `[height, width, channels]`. sequence: `[time, ...]`, numbers in an order. tokens: whole numbers that
-are names, in an order. table: numbers (or categories) each of which means something of its own."""
+"""image: `[height, width]` or `[height, width, channels]`. sequence: `[time, ...]`, numbers in an order. tokens: whole
+numbers that are names, in an order. table: numbers (or categories) each of which means something of its own."""
 INPUT_KINDS: tuple[str, ...] = get_args(InputKind)
 InputKinds = InputKind | Mapping[str, InputKind]
 """One kind for a single input, or the kinds of several by their path."""
@@ -17,7 +17,8 @@ MOST_CHANNELS = 4
 SMALLEST_SIDE = 4
 """Height and width from which on `[height, width, channels]` is an image."""
 SMALLEST_GRAY_SIDE = 8
-"""The same without channels, where a sequence of short vectors has the same form: that of the smallest published images."""
+"""The same without channels, where a sequence of short vectors has the same form: that of the smallest published
+images."""
 SHORTEST_TEXT = 16
 """Whole numbers an example from which on they are tokens; fewer are categories of a table."""
 SHORTEST_SEQUENCE = 4
@@ -39,9 +40,9 @@ def kind_fits(kind: str, shape: tuple[int, ...], dtype: Any) -> bool:
 def guess_kind(shape: tuple[int, ...], dtype: Any) -> InputKind:
     """What an input most likely is, by shape of one example and dtype alone.
 
-    `[height, width, channels]` with up to four channels is an image, as is `[height, width]` where it is square or made of bytes. Other
-    whole numbers (of more than a byte, where they are one row) are tokens if there are many of them. Other arrays of two axes or
-    more are sequences.
+    `[height, width, channels]` with up to four channels is an image, as is `[height, width]` where it is square or made
+    of bytes. Other whole numbers (of more than a byte, where they are one row) are tokens if there are many of them.
+    Other arrays of two axes or more are sequences.
     """
     if _looks_like_image(shape, dtype):
         return "image"
@@ -62,6 +63,8 @@ def _looks_like_image(shape: tuple[int, ...], dtype: Any) -> bool:
 
 
 def are_names(kind: InputKind, dtype: Any) -> bool:
-    """Whether numbers are names, whose order and distances mean nothing: tokens, and whole numbers of a table other than bytes."""
+    """Whether numbers are names, whose order and distances mean nothing: tokens, and whole numbers of a table other
+    than bytes.
+    """
     numeric = np.dtype(dtype)
     return kind == "tokens" or (kind == "table" and numeric.kind in "iub" and numeric != np.uint8)

@@ -194,7 +194,9 @@ class Setup:
         return self._forward(params, model_state, inputs, key, train=train)
 
     def forward_flops(self) -> float:
-        """Operations of a forward pass of the first batch, as XLA counts them before it compiles; 0 where it does not say."""
+        """Operations of a forward pass of the first batch, as XLA counts them before it compiles; 0 where it does not
+        say.
+        """
         lowered = self._forward.lower(*self.variables, self.batch[0], None, train=False)
         return float((lowered.cost_analysis() or {}).get("flops", 0.0))
 

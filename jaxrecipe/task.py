@@ -86,8 +86,8 @@ class Task:
         train, test: `(inputs, targets)` of arrays with a leading batch axis (any pytree), or anything with `len` and
             `[]` whose items are `(inputs, targets)` of one example.
         target: what is predicted (`jr.Classes(10)`, ...); a mapping for a model with several heads.
-        inputs: what the inputs are, "image", "sequence", "tokens" or "table"; a mapping from path to kind where there are several.
-            Guessed by shape and dtype where it is not given; the guess stands in the report.
+        inputs: what the inputs are, "image", "sequence", "tokens" or "table"; a mapping from path to kind where there
+            are several. Guessed by shape and dtype where it is not given; the guess stands in the report.
         batch_size: examples a training step.
         prepare: deterministic, traceable by JAX, for training and evaluation alike: decode, scale, one-hot.
         augment: random, training only, after `prepare`; keeps the structure of the batch.

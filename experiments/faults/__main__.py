@@ -1,12 +1,13 @@
 """The public fault benchmark: which silent faults the recipe finds, whether it names
 the right cause, and what it says of healthy set-ups.
 
-    python -m experiments.faults            everything, resumed where it was; writes experiments/results/faults.{md,json}
-    python -m experiments.faults --smoke    six faults and three controls
+    python -m experiments.faults            everything, resumed where it was; writes
+    experiments/results/faults.{md,json} python -m experiments.faults --smoke    six faults and three controls
     python -m experiments.faults --only 17  the faults of a number, or names of faults, controls or tools
 
-About an hour on two cores for everything, peers included. Finished cases are kept under `runs/faults/` by versions (or by `--label`), whatever the
-source has become meanwhile; the commit of each is in the JSON. `--fresh` runs the chosen cases again. `--table` only writes the tables.
+About an hour on two cores for everything, peers included. Finished cases are kept under `runs/faults/` by versions (or
+by `--label`), whatever the source has become meanwhile; the commit of each is in the JSON. `--fresh` runs the chosen
+cases again. `--table` only writes the tables.
 """
 
 import argparse
@@ -41,7 +42,9 @@ SMOKE = (
 
 
 def all_cases(seeds: Sequence[int] = SEEDS) -> list[Case]:
-    """Every case: each fault in the first seed, each control in all, and for each peer, in the first seed, what can be expressed."""
+    """Every case: each fault in the first seed, each control in all, and for each peer, in the first seed, what can be
+    expressed.
+    """
     own = [Case(OWN, "fault", fault.name, 0) for fault in FAULTS]
     own += [Case(OWN, "control", control.name, seed) for control in CONTROLS for seed in seeds]
     peers = [Case(peer, kind, name, 0) for peer in PEERS for kind, name in expressed(peer)]

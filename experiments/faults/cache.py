@@ -1,4 +1,6 @@
-"""What has been run already: one line of JSON for each finished case, so that an interrupted run goes on where it was."""
+"""What has been run already: one line of JSON for each finished case, so that an interrupted run goes on where it
+was.
+"""
 
 import json
 import os

@@ -17,7 +17,9 @@ from jaxrecipe.catalogue import CONTROLS, SEEDS, Control
 
 
 def reached(control: Control, seed: int) -> float:
-    """What the control scores after training with the task's own steps: on its test data or, without any, on the training data."""
+    """What the control scores after training with the task's own steps: on its test data or, without any, on the
+    training data.
+    """
     task = control.make(seed)
     setup = make_setup(task, seed=seed)
     state = setup.fresh_state()
@@ -43,7 +45,8 @@ def main() -> None:
         missed += not healthy
         values_text = ", ".join(f"{value:.4g}" for value in values)
         print(
-            f"{'well' if healthy else 'MISSED'}  {control.name}: {control.metric} {values_text} (mark {control.bound:g})",
+            f"{'well' if healthy else 'MISSED'}  {control.name}: {control.metric} {values_text} (mark "
+            f"{control.bound:g})",
             flush=True,
         )
     sys.exit(bool(missed))

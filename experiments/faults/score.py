@@ -1,4 +1,6 @@
-"""What the outcomes amount to: found or not, by what, whether the right cause is named first; alarms on controls; with intervals."""
+"""What the outcomes amount to: found or not, by what, whether the right cause is named first; alarms on controls; with
+intervals.
+"""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -75,7 +77,10 @@ class Share:
     def __str__(self) -> str:
         """As `57 of 60, 95.0 % (86.3 – 98.3)`."""
         low, high = self.interval
-        return f"{self.part} of {self.total}, {100 * self.part / max(self.total, 1):.1f} % ({100 * low:.1f} – {100 * high:.1f})"
+        return (
+            f"{self.part} of {self.total}, {100 * self.part / max(self.total, 1):.1f} % ({100 * low:.1f} – "
+            f"{100 * high:.1f})"
+        )
 
     def data(self) -> dict[str, float]:
         """As JSON."""
@@ -182,6 +187,7 @@ class Scores:
                 f"warned only     {self.warned_only}",
                 f"false alarms    {self.alarms}",
                 f"only warnings   {self.warnings} of the controls",
-                f"seconds a case  median {seconds[len(seconds) // 2]:.1f}, most {seconds[-1]:.1f}, all {sum(seconds):.0f}",
+                f"seconds a case  median {seconds[len(seconds) // 2]:.1f}, most {seconds[-1]:.1f}, all "
+                f"{sum(seconds):.0f}",
             ]
         )

@@ -1,4 +1,6 @@
-"""A process that runs cases one after the other: a case as a line of JSON on standard input, its outcome as one on standard output."""
+"""A process that runs cases one after the other: a case as a line of JSON on standard input, its outcome as one on
+standard output.
+"""
 
 import json
 import os

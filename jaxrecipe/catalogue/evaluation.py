@@ -138,7 +138,9 @@ def loss_scale_overflows(task: Task) -> Task:
 
 
 def gradients_underflow(task: Task) -> Task:
-    """A loss with a small weight is trained in float16 without a loss scale: most gradients are zero before they arrive."""
+    """A loss with a small weight is trained in float16 without a loss scale: most gradients are zero before they
+    arrive.
+    """
     loss = task.loss
     return task.replace(
         loss=lambda outputs, targets: 1e-5 * loss(outputs, targets), loss_scale=no_loss_scale(), policy="float16"

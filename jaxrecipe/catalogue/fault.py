@@ -29,8 +29,8 @@ class Fault:
         plant: breaks a task; its docstring says in a sentence what is wrong.
         on: the healthy set-up that it is planted in.
         caught_by: the checks that should catch it ("validate" for what is refused before anything runs).
-        causes: the codes of the table of causes that truly name this fault, the right one first. They are written down from the
-            titles in the table, before any result is seen.
+        causes: the codes of the table of causes that truly name this fault, the right one first. They are written down
+            from the titles in the table, before any result is seen.
         variant: tells faults of one number apart.
     """
 

@@ -90,7 +90,9 @@ def column_against_row(task: Task) -> Task:
 
 
 def squared_error_of_logits(task: Task) -> Task:
-    """Classes are learned by the squared error between logits and one-hot labels scaled as they come, summed over a softmax."""
+    """Classes are learned by the squared error between logits and one-hot labels scaled as they come, summed over a
+    softmax.
+    """
 
     def loss(logits: Any, labels: Any) -> Any:
         return jnp.square(jax.nn.softmax(logits) - jax.nn.one_hot(labels, 10, dtype=jnp.float32)).mean(axis=1)

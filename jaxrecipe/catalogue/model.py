@@ -101,7 +101,9 @@ def branch_cut_off(task: Task) -> Task:
 
 
 def reshape_for_transpose(task: Task) -> Task:
-    """The rows are brought to the front by a transpose and back by a reshape, which makes pictures of rows of other pictures."""
+    """The rows are brought to the front by a transpose and back by a reshape, which makes pictures of rows of other
+    pictures.
+    """
     return on_inputs(task, lambda images: images.transpose(1, 0, 2, 3).reshape(images.shape))
 
 

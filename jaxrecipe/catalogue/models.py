@@ -19,7 +19,9 @@ def same(x: Array) -> Array:
 
 
 class Dense(nn.Module):
-    """Hidden layers on the flattened input, each a linear layer, perhaps a LayerNorm, an activation, perhaps dropout; then a linear layer."""
+    """Hidden layers on the flattened input, each a linear layer, perhaps a LayerNorm, an activation, perhaps dropout;
+    then a linear layer.
+    """
 
     features: Sequence[int] = (64, 64)
     outputs: int = 10
@@ -84,7 +86,8 @@ def heads_last(x: Array) -> Array:
 
 
 class Transformer(nn.Module):
-    """A small decoder with learned positions: attention and a hidden layer, each behind a LayerNorm, with residual sums.
+    """A small decoder with learned positions: attention and a hidden layer, each behind a LayerNorm, with residual
+    sums.
 
     Attributes:
         causal: whether a position may look only at itself and back.

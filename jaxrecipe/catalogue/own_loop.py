@@ -1,4 +1,6 @@
-"""A training loop as people write it by hand, right as it stands; each part can be given another way, to plant a fault in it."""
+"""A training loop as people write it by hand, right as it stands; each part can be given another way, to plant a fault
+in it.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial

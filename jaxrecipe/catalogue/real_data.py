@@ -1,4 +1,6 @@
-"""Real data that are at hand everywhere: the embedded digits and what can be asked of them, and the English of Python's own help."""
+"""Real data that are at hand everywhere: the embedded digits and what can be asked of them, and the English of Python's
+own help.
+"""
 
 import re
 from functools import cache
@@ -19,7 +21,9 @@ CONTEXT = 32
 
 
 def pictures(seed: int) -> Split:
-    """Digits as 8-bit pictures: uint8 `[n, 8, 8, 1]` from 0 to 255 and int32 labels `[n]`; the seed chooses the split."""
+    """Digits as 8-bit pictures: uint8 `[n, 8, 8, 1]` from 0 to 255 and int32 labels `[n]`; the seed chooses the
+    split.
+    """
     (x, y), (x_test, y_test) = digits(seed=seed)
     return (eight_bit(x), y), (eight_bit(x_test), y_test)
 
@@ -36,7 +40,9 @@ def mapped(split: Split, change: Any) -> Split:
 
 
 def table(seed: int) -> Split:
-    """The digits as a table of 64 columns, float32, standardized by the training data; constant columns are left out."""
+    """The digits as a table of 64 columns, float32, standardized by the training data; constant columns are left
+    out.
+    """
     (x, y), (x_test, y_test) = pictures(seed)
     rows, rows_test = (images.reshape(len(images), -1).astype(np.float32) for images in (x, x_test))
     mean, std = rows.mean(axis=0), rows.std(axis=0)
@@ -57,7 +63,9 @@ def center(images: np.ndarray) -> np.ndarray:
 
 
 def traits(labels: np.ndarray) -> np.ndarray:
-    """Five yes-or-no questions about a digit: even, five or more, with a loop, prime, a multiple of three; float32 `[n, 5]`."""
+    """Five yes-or-no questions about a digit: even, five or more, with a loop, prime, a multiple of three; float32 `[n,
+    5]`.
+    """
     groups = ((0, 2, 4, 6, 8), (5, 6, 7, 8, 9), (0, 6, 8, 9), (2, 3, 5, 7), (0, 3, 6, 9))
     return np.stack([np.isin(labels, group) for group in groups], axis=1).astype(np.float32)
 
@@ -93,7 +101,9 @@ def snippets(seed: int, *, train: int = 1600, test: int = 320) -> Split:
 
 
 def phrases(seed: int, *, most: int = 1920) -> Split:
-    """Phrases of 10 to 33 characters, filled up with 0, each with the same one character later as its target; `[n, 32]`."""
+    """Phrases of 10 to 33 characters, filled up with 0, each with the same one character later as its target; `[n,
+    32]`.
+    """
     found = {part.strip() for part in re.split(r"[.,]", text())}
     rows = sorted(row for row in found if 10 <= len(row) <= CONTEXT + 1)
     chosen = _shuffled(rows, seed)[:most]

@@ -75,7 +75,9 @@ def epsilon_vanishes(task: Task) -> Task:
 
 
 def schedule_in_epochs(task: Task) -> Task:
-    """The cosine decay is told 20, the number of epochs, where it counts steps: the learning rate is zero after 20 steps."""
+    """The cosine decay is told 20, the number of epochs, where it counts steps: the learning rate is zero after 20
+    steps.
+    """
     return task.replace(optimizer=optax.adam(optax.cosine_decay_schedule(2e-3, 20)))
 
 
@@ -100,7 +102,9 @@ def same_key_for_dropout(task: Task) -> Task:
 
 
 def same_key_for_augmentation(task: Task) -> Task:
-    """The augmentation draws with one constant key: every picture at the same place of a batch is always moved alike."""
+    """The augmentation draws with one constant key: every picture at the same place of a batch is always moved
+    alike.
+    """
     augment = task.augment or shifted
     return task.replace(augment=lambda _key, inputs, targets: augment(jax.random.key(0), inputs, targets))
 

@@ -1,4 +1,6 @@
-"""Silent bugs to plant in the demonstration: faults of the catalogue on the digits, and a few that only make sense there."""
+"""Silent bugs to plant in the demonstration: faults of the catalogue on the digits, and a few that only make sense
+there.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -79,7 +81,9 @@ def learning_rate_100_times_too_small(task: Task) -> Task:
 
 
 def parameters_in_float16(task: Task) -> Task:
-    """All parameters are kept in float16 to save memory, and with them AdamW's state, in which its epsilon of 1e-8 is zero."""
+    """All parameters are kept in float16 to save memory, and with them AdamW's state, in which its epsilon of 1e-8 is
+    zero.
+    """
     return task.replace(policy="params=float16,compute=float16,output=float32")
 
 

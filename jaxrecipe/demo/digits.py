@@ -1,4 +1,6 @@
-"""A healthy set-up on the embedded handwritten digits: a small ConvNet with BatchNorm that trains in seconds on a CPU."""
+"""A healthy set-up on the embedded handwritten digits: a small ConvNet with BatchNorm that trains in seconds on a
+CPU.
+"""
 
 import jax.numpy as jnp
 import optax
@@ -26,8 +28,8 @@ def digits_task(seed: int = 0) -> Task:
     """The demonstration's set-up; train it for `EPOCHS` epochs.
 
     Data: 1,797 real 8×8 digits (see `jaxrecipe.data.datasets.digits`), about 80 % to train and the rest to test.
-    Model: two convolutions with BatchNorm and a linear layer, about 20,000 parameters. Its final bias starts at 0, which
-    is what the nearly balanced classes ask for. Optimizer: AdamW under a short warm-up and a cosine decay.
+    Model: two convolutions with BatchNorm and a linear layer, about 20,000 parameters. Its final bias starts at 0,
+    which is what the nearly balanced classes ask for. Optimizer: AdamW under a short warm-up and a cosine decay.
 
     Args:
         seed: chooses the split into training and test data, 0 or more.

@@ -14,7 +14,8 @@ from jaxrecipe import trees
 from jaxrecipe.setup import Setup
 
 SMALL_START = 0.01
-"""Parameters that all hold one value smaller than this (zero initialization, layer scale) hide what stands behind them."""
+"""Parameters that all hold one value smaller than this (zero initialization, layer scale) hide what stands behind
+them."""
 USUAL_FAN_IN = 100.0
 """Inputs that a parameter without a fan-in, such as a bias, is scaled for."""
 
@@ -26,7 +27,9 @@ def revealing_parameters(setup: Setup, key: PRNGKeyArray) -> Any:
 
 
 def redrawn_zeros(params: Any, key: PRNGKeyArray) -> Any:
-    """The parameters with those that start at zero drawn at random, since a zero in the last layer hides all before it."""
+    """The parameters with those that start at zero drawn at random, since a zero in the last layer hides all before
+    it.
+    """
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel().tolist())
 
     def redraw(leaf: Any) -> Any:
@@ -44,9 +47,9 @@ def redrawn_zeros(params: Any, key: PRNGKeyArray) -> Any:
 def other_values(leaf: np.ndarray) -> np.ndarray:
     """Other values of the same shape and dtype, within what the data hold; the same ones for the same array.
 
-    Numbers move by about their spread. Integers are drawn at random among the other values that occur, never permuted, since
-    a permutation keeps what is equal equal (segment ids, repeated tokens) and so hides a dependence. Of two values, truth
-    values included, half are drawn to be the other one.
+    Numbers move by about their spread. Integers are drawn at random among the other values that occur, never permuted,
+    since a permutation keeps what is equal equal (segment ids, repeated tokens) and so hides a dependence. Of two
+    values, truth values included, half are drawn to be the other one.
     """
     rng = np.random.default_rng(0)
     if leaf.dtype == np.bool_:

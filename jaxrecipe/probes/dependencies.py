@@ -1,4 +1,6 @@
-"""What depends on what: by gradients, and by which numbers move when others are changed; shared by the checks that chart it."""
+"""What depends on what: by gradients, and by which numbers move when others are changed; shared by the checks that
+chart it.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,7 +16,8 @@ from jaxrecipe.probes.changed_values import revealing_parameters
 from jaxrecipe.setup import Setup
 
 DependenceGradients = Callable[..., tuple[list[Array], list[Array]]]
-"""`(variables, batch, output_weights, loss_weights, key, train=...) -> gradients of the inputs' and the targets' leaves`."""
+"""`(variables, batch, output_weights, loss_weights, key, train=...) -> gradients of the inputs' and the targets'
+leaves`."""
 
 
 def on_host(tree: Any) -> Any:
@@ -34,7 +37,8 @@ def revealed_outputs(setup: Setup, key: PRNGKeyArray) -> Any:
 
 
 def dependence_gradients(setup: Setup) -> DependenceGradients:
-    """The one program by which all charts take gradients: of a weighted sum of outputs and losses, by inputs and targets.
+    """The one program by which all charts take gradients: of a weighted sum of outputs and losses, by inputs and
+    targets.
 
     Only floating leaves have weights and gradients. A loss whose gradient is not finite makes all of them NaN.
     """
@@ -82,7 +86,9 @@ TINY = 1e-30
 
 
 def movement(before: np.ndarray, after: np.ndarray, lead: int = 1) -> Float[np.ndarray, "..."]:
-    """Largest difference over all but the leading axes, as a share of the spread of `before`; NaN on one side is infinite."""
+    """Largest difference over all but the leading axes, as a share of the spread of `before`; NaN on one side is
+    infinite.
+    """
     with np.errstate(invalid="ignore"):
         difference = np.abs(after - before)
     difference[np.isnan(before) & np.isnan(after)] = 0.0

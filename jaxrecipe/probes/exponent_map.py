@@ -15,8 +15,8 @@ MARGIN = 30
 def exponent_map(found: Exponents, dtype: Any, *, scale: float = 1.0, title: str = "exponents") -> Matrix:
     """Layers × exponents as a picture: each row's share at each exponent, under a row that draws what the format holds.
 
-    The first row is 1 where the format holds the number with all digits after scaling, and ½ where it loses some. Of a range that is
-    much wider than the numbers (bfloat16's) only `MARGIN` exponents on either side of them are drawn.
+    The first row is 1 where the format holds the number with all digits after scaling, and ½ where it loses some. Of a
+    range that is much wider than the numbers (bfloat16's) only `MARGIN` exponents on either side of them are drawn.
     """
     shift, limits = exponent_of(scale), format_of(dtype)
     lowest, highest = limits.lowest - shift, limits.highest - shift

@@ -71,7 +71,9 @@ def _read(setup: Setup, split: Split) -> Fingerprints:
 
 
 def hashes(leaves: list[np.ndarray], *, count: int | None = None) -> UInt64[np.ndarray, "n"]:
-    """64 bits for each example from the bytes of all its leaves; equal examples (and 0.0 and -0.0) give equal hashes."""
+    """64 bits for each example from the bytes of all its leaves; equal examples (and 0.0 and -0.0) give equal
+    hashes.
+    """
     if not leaves:
         return np.zeros(count or 0, np.uint64)
     rows = [_bytes(leaf) for leaf in leaves]
@@ -113,8 +115,8 @@ def groups_of(hashed: UInt64[np.ndarray, "n"]) -> Groups:
 def chance_of_equal_rows(leaves: list[Any]) -> float:
     """Probability that two examples are equal if their numbers were independent of each other.
 
-    For a table of a few categories it is large and equal rows are natural; for pictures or continuous numbers it is next to zero.
-    At most 256 numbers of an example are looked at, evenly spread, which can only make it larger.
+    For a table of a few categories it is large and equal rows are natural; for pictures or continuous numbers it is
+    next to zero. At most 256 numbers of an example are looked at, evenly spread, which can only make it larger.
     """
     flat = np.concatenate([np.asarray(leaf).reshape(len(leaf), -1) for leaf in leaves], axis=1)
     columns = flat[:, np.linspace(0, flat.shape[1] - 1, min(flat.shape[1], WIDEST)).astype(int)]

@@ -1,4 +1,6 @@
-"""What the checks of half precision share: the format a set-up computes in, and its gradients beside those of float32."""
+"""What the checks of half precision share: the format a set-up computes in, and its gradients beside those of
+float32.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -30,7 +32,8 @@ class HalfFormat:
 
     Attributes:
         dtype: "float16" or "bfloat16".
-        where: "policy" (the task's), "parameters" (kept in it), "model" (its modules fix it) or "step" (the user's own).
+        where: "policy" (the task's), "parameters" (kept in it), "model" (its modules fix it) or "step" (the user's
+            own).
     """
 
     dtype: str
@@ -38,7 +41,9 @@ class HalfFormat:
 
 
 def half_format(setup: Setup) -> HalfFormat | None:
-    """The half-precision format that the set-up computes in, or None; float16 first where both occur. Traces, compiles nothing."""
+    """The half-precision format that the set-up computes in, or None; float16 first where both occur. Traces, compiles
+    nothing.
+    """
     policy = setup.task.precision
     places = {
         "policy": [policy.compute_dtype, policy.output_dtype],
@@ -68,7 +73,9 @@ def half_of(program: Any) -> str | None:
 
 
 def _products_of(program: Any) -> Iterator[str]:
-    """Dtypes of what every matrix product and convolution of a program takes, those inside its inner programs included."""
+    """Dtypes of what every matrix product and convolution of a program takes, those inside its inner programs
+    included.
+    """
     for equation in getattr(program, "jaxpr", program).eqns:
         if equation.primitive.name in _PRODUCTS:
             yield from (atom.aval.dtype.name for atom in equation.invars)
@@ -109,7 +116,8 @@ class Gradients:
 
     Attributes:
         low: `low(params, scale)`, of the loss times the scale, divided by it in float32, as a training step has them.
-        full: `full(params, round_to)`, in float32, with parameters and inputs rounded to a format and back if one is named.
+        full: `full(params, round_to)`, in float32, with parameters and inputs rounded to a format and back if one is
+            named.
     """
 
     low: Callable[[PyTree, float], PyTree]
@@ -154,7 +162,9 @@ def as_numpy(tree: PyTree) -> dict[str, Float[np.ndarray, "..."]]:
 
 
 def matters(grad: Float[np.ndarray, "..."]) -> Bool[np.ndarray, "..."]:
-    """Where a layer's gradient has at least a hundredth of its root mean square, zeros not counted: what an optimizer learns from."""
+    """Where a layer's gradient has at least a hundredth of its root mean square, zeros not counted: what an optimizer
+    learns from.
+    """
     used = grad[grad != 0]
     if not used.size:
         return np.zeros(grad.shape, bool)
@@ -164,10 +174,11 @@ def matters(grad: Float[np.ndarray, "..."]) -> Bool[np.ndarray, "..."]:
 
 
 def undetermined(grads: Gradients, params: PyTree, full: PyTree, key: PRNGKeyArray, *, most: float = 0.05) -> set[str]:
-    """Layers whose float32 gradient is rounding noise itself, such as that of a bias before a BatchNorm, or exactly zero.
+    """Layers whose float32 gradient is rounding noise itself, such as that of a bias before a BatchNorm, or exactly
+    zero.
 
-    Told by moving the parameters by about ten times float32's precision: a gradient that changes by more than `most` of its norm
-    cannot be compared with anything.
+    Told by moving the parameters by about ten times float32's precision: a gradient that changes by more than `most` of
+    its norm cannot be compared with anything.
     """
     here, there = as_numpy(full), as_numpy(grads.full(_nudged(trees.widen(params), key), None))
     norms = {path: float(np.linalg.norm(leaf)) for path, leaf in here.items()}
@@ -227,7 +238,9 @@ _NUMBERS = ("scale", "loss_scale", "loss_scaling", "0", "")
 
 
 def shown_scale(state: PyTree) -> float | None:
-    """The current loss scale in a state, found by name: `loss_scale`, `dynamic_scale/scale`, `scaling/loss_scaling`, ..., or None."""
+    """The current loss scale in a state, found by name: `loss_scale`, `dynamic_scale/scale`, `scaling/loss_scaling`,
+    ..., or None.
+    """
     for path, leaf in trees.named_leaves(state).items():
         *_, owner, number = ["", "", *path.lower().split("/")]
         named = (owner in _OWNERS and number in _NUMBERS) or number in _OWNERS
@@ -253,7 +266,9 @@ def settled(grads: Gradients, params: PyTree, scale: Scale) -> tuple[float, PyTr
 
 @dataclass(frozen=True)
 class Broken:
-    """Where a forward pass stops being finite: the first matrix product or convolution, or "the loss"; NaN or infinite."""
+    """Where a forward pass stops being finite: the first matrix product or convolution, or "the loss"; NaN or
+    infinite.
+    """
 
     where: str
     nan: bool

@@ -1,4 +1,6 @@
-"""What the inputs of a task are (image, sequence, tokens, table): as declared by the user, or guessed once for all checks."""
+"""What the inputs of a task are (image, sequence, tokens, table): as declared by the user, or guessed once for all
+checks.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,7 +32,8 @@ class Kinds:
 
 
 def input_kinds(setup: Setup) -> Kinds:
-    """What the inputs are: `Task(inputs=...)` where it is given and fits the form, otherwise a guess by shape and dtype.
+    """What the inputs are: `Task(inputs=...)` where it is given and fits the form, otherwise a guess by shape and
+    dtype.
 
     Preparation that keeps the shape of an example keeps its kind.
     """

@@ -1,4 +1,6 @@
-"""Which outputs the loss holds against which targets, asked of the loss itself by its gradient; and which token is padding."""
+"""Which outputs the loss holds against which targets, asked of the loss itself by its gradient; and which token is
+padding.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -38,9 +40,11 @@ def loss_gradient_at_outputs(setup: Setup) -> Callable[[Any, Any], Any]:
 
 
 def loss_alignment(setup: Setup) -> int | None:
-    """The `a` such that the loss holds target t + a against output t, for targets `[batch, time, ...]`; None if it is not one number.
+    """The `a` such that the loss holds target t + a against output t, for targets `[batch, time, ...]`; None if it is
+    not one number.
 
-    Zero for most losses, one for those that shift inside: found by changing targets and watching where the gradient at the outputs moves.
+    Zero for most losses, one for those that shift inside: found by changing targets and watching where the gradient at
+    the outputs moves.
     """
     return setup.memo((loss_alignment,), lambda: _alignment(setup))
 
@@ -88,7 +92,9 @@ def declared_padding(target: TargetTree) -> int | None:
 
 
 def padding_id(tokens: np.ndarray) -> int | None:
-    """The id that looks like padding: it ends many rows, in runs of several lengths, and stands nowhere else; None without one."""
+    """The id that looks like padding: it ends many rows, in runs of several lengths, and stands nowhere else; None
+    without one.
+    """
     if (
         tokens.ndim != 2
         or not np.issubdtype(tokens.dtype, np.integer)

@@ -97,7 +97,9 @@ def _threshold(setup: Setup) -> float:
 
 
 def _reach(forward: Callable[[Any], Any], inputs: Any, before: np.ndarray, threshold: float) -> int:
-    """The most examples whose outputs one input number reaches, over a few numbers that differ from example to example."""
+    """The most examples whose outputs one input number reaches, over a few numbers that differ from example to
+    example.
+    """
     leaves, structure = jax.tree.flatten(inputs)
     rng, most = np.random.default_rng(0), 0
     for _ in range(NUMBERS_TRIED):

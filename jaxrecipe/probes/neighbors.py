@@ -10,7 +10,8 @@ from jaxrecipe.probes.fingerprints import Fingerprints
 SEARCHED = 32
 """Dimensions in which neighbors are searched; what is found is measured in the whole sketch."""
 MOST_PAIRS = 2_000_000_000
-"""Pairs compared in one search (about 3 s on two cores); beyond it an evenly spread part of the examples is looked for."""
+"""Pairs compared in one search (about 3 s on two cores); beyond it an evenly spread part of the examples is looked
+for."""
 FEWEST = 50
 """Different examples below which distances say nothing of what is near."""
 
@@ -23,7 +24,8 @@ class Near:
         found: whether it is a near copy: much nearer than the tenth neighbor, more than chance explains.
         index: the neighbor's index among the references; -1 where none was measured.
         ratio: its distance as a share of the distance of the tenth neighbor; 1 where it was not measured.
-        dimension: how many directions the examples vary in around each other (estimated from the fifth and tenth neighbors).
+        dimension: how many directions the examples vary in around each other (estimated from the fifth and tenth
+            neighbors).
         limit: the ratio below which a neighbor counts as a near copy.
     """
 
@@ -46,9 +48,10 @@ def near_copies(
 ) -> Near | None:
     """Find rows that are far nearer to another one than their surroundings explain.
 
-    Around a point of a smooth cloud in D dimensions the nearest of ten neighbors is closer than a share t of the tenth's distance with
-    probability 1 - (1 - t^D)^9. The limit is the t at which one such pair in a hundred searches is expected by chance (D estimated from the
-    median ratio of the fifth and tenth neighbors, which single copies do not touch), and at most `most`.
+    Around a point of a smooth cloud in D dimensions the nearest of ten neighbors is closer than a share t of the
+    tenth's distance with probability 1 - (1 - t^D)^9. The limit is the t at which one such pair in a hundred searches
+    is expected by chance (D estimated from the median ratio of the fifth and tenth neighbors, which single copies do
+    not touch), and at most `most`.
 
     Args:
         queries: rows to look for, scaled by `on_one_scale`.
@@ -84,7 +87,8 @@ def nearest(
 ) -> tuple[Int[np.ndarray, "q"], Float[np.ndarray, "q"]]:
     """Index and distance of the nearest reference of each query, other than the one at `own`.
 
-    Searched in the directions in which the references vary most, by blocks of a matrix product; the distance is measured between whole rows.
+    Searched in the directions in which the references vary most, by blocks of a matrix product; the distance is
+    measured between whole rows.
     """
     axes = _main_axes(references)
     q, r = (np.ascontiguousarray((rows - references.mean(axis=0)) @ axes) for rows in (queries, references))
@@ -138,12 +142,16 @@ def _fifth_and_tenth(queries: np.ndarray, references: np.ndarray, chosen: np.nda
 
 
 def looked_for(queries: int, references: int) -> Int[np.ndarray, "q"]:
-    """Which of so many queries to look for among so many references: all, or evenly spread ones up to `MOST_PAIRS` pairs."""
+    """Which of so many queries to look for among so many references: all, or evenly spread ones up to `MOST_PAIRS`
+    pairs.
+    """
     return np.linspace(0, queries - 1, max(1, min(queries, MOST_PAIRS // max(references, 1)))).astype(int)
 
 
 def on_one_scale(rows: Fingerprints, *others: Fingerprints) -> list[Float32[np.ndarray, "_ d"]]:
-    """The sketches with every group of columns divided by its standard deviation in `rows`; constant groups are left out."""
+    """The sketches with every group of columns divided by its standard deviation in `rows`; constant groups are left
+    out.
+    """
     variance = rows.sketch.var(axis=0, dtype=np.float64)
     of_group = np.bincount(rows.scales, weights=variance) / np.maximum(np.bincount(rows.scales), 1)
     scale = np.sqrt(of_group[rows.scales])

@@ -24,7 +24,9 @@ def shown_pairs(
     *,
     names: tuple[str, str] = ("example", "and"),
 ) -> list[Evidence]:
-    """A table of pairs (an index into the split on each side), with their targets, and the first images among the inputs in pairs."""
+    """A table of pairs (an index into the split on each side), with their targets, and the first images among the
+    inputs in pairs.
+    """
     if not pairs:
         return []
     ours, theirs = (

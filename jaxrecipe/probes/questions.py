@@ -27,7 +27,8 @@ class Question:
         target: what is declared.
         values: `[n]` integer labels, or `[n, columns]` float64 values.
         classes: whether the values are labels.
-        inputs: the inputs that belong to them: those of the sample, or of its positions where the target has one value a position.
+        inputs: the inputs that belong to them: those of the sample, or of its positions where the target has one value
+            a position.
         kinds: what each of the inputs is.
         example: which example of the sample each value belongs to.
     """
@@ -110,7 +111,9 @@ def _dense(
 
 
 def _around(leaf: np.ndarray, example: np.ndarray, where: tuple[np.ndarray, ...], *, causal: bool) -> np.ndarray:
-    """The inputs within two places of each position (none after it where the model is causal), the edge repeated: `[n, places, ...]`."""
+    """The inputs within two places of each position (none after it where the model is causal), the edge repeated: `[n,
+    places, ...]`.
+    """
     steps = np.arange(-WINDOW, 1 if causal else WINDOW + 1)
     offsets = np.stack(np.meshgrid(*[steps] * len(where), indexing="ij"), axis=-1).reshape(-1, len(where))
     shifted = [

@@ -31,7 +31,8 @@ def splits(setup: Setup) -> dict[Split, Source]:
 
 
 def random_rows(setup: Setup, split: Split, most: int) -> Int[np.ndarray, "rows"]:
-    """At most so many examples of a split, in rising order, drawn without replacement by the seed; all where there are no more.
+    """At most so many examples of a split, in rising order, drawn without replacement by the seed; all where there are
+    no more.
 
     Random and not evenly spaced, since labels are often stored in a cycle.
     """
@@ -69,7 +70,9 @@ def chunks(
 
 
 def copes(setup: Setup, split: Split, rows: Int[np.ndarray, "rows"]) -> bool:
-    """Whether loss and gradients of the untrained model are finite on a batch of these examples: it masks what is missing."""
+    """Whether loss and gradients of the untrained model are finite on a batch of these examples: it masks what is
+    missing.
+    """
     params, model_state = setup.variables
     inputs, targets = setup.prepared(split, np.resize(rows, setup.batch_size))
     loss, gradients = setup.gradients(params, model_state, inputs, targets, key=setup.key)

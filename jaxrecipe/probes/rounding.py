@@ -12,15 +12,17 @@ from jaxrecipe import trees
 from jaxrecipe.setup import Setup
 
 ROUNDINGS = 8
-"""Roundings of its largest number that a result may be off by: sums in another order are off by about the square root of their length, in
-float32 whatever is summed, so that a few roundings of the coarsest format dominate."""
+"""Roundings of its largest number that a result may be off by: sums in another order are off by about the square root
+of their length, in float32 whatever is summed, so that a few roundings of the coarsest format dominate."""
 SAME_PROGRAM = 1e-4
-"""Relative change that counts when one program is run on other values of one shape: what does not depend on them rounds alike."""
+"""Relative change that counts when one program is run on other values of one shape: what does not depend on them rounds
+alike."""
 NOTHING = 1e-6
 """Changes below this count as none: next to zero a relative change says nothing."""
 PRODUCTS = ("dot_general", "conv_general_dilated")
 FAST_PRODUCTS = {"gpu": 2.0**-10, "tpu": 2.0**-7}
-"""Rounding of products of float32 numbers, by backend, unless the highest precision is asked for: TensorFloat32 and bfloat16."""
+"""Rounding of products of float32 numbers, by backend, unless the highest precision is asked for: TensorFloat32 and
+bfloat16."""
 
 
 def relative_rounding(dtype: Any) -> float:
@@ -44,7 +46,9 @@ def model_rounding(setup: Setup) -> float:
 
 
 def program_rounding(jaxpr: Any, backend: str | None = None) -> float:
-    """Relative rounding of the coarsest floating format that any operation of a traced program gives; float32's if there is none."""
+    """Relative rounding of the coarsest floating format that any operation of a traced program gives; float32's if
+    there is none.
+    """
     found = _roundings(jaxpr, jax.default_backend() if backend is None else backend)
     return max(found, default=relative_rounding(jnp.float32))
 

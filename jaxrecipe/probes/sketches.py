@@ -1,4 +1,6 @@
-"""A few numbers of each example whose distances follow those of the examples, so that near copies can be searched among many."""
+"""A few numbers of each example whose distances follow those of the examples, so that near copies can be searched among
+many.
+"""
 
 import numpy as np
 from jaxtyping import Float32, UInt64
@@ -12,7 +14,9 @@ WIDEST = 256
 
 
 def sketch(leaf: np.ndarray, kind: InputKind) -> Float32[np.ndarray, "n d"]:
-    """A few numbers of each example whose distances follow those of the examples; values that are not finite count as 0."""
+    """A few numbers of each example whose distances follow those of the examples; values that are not finite count as
+    0.
+    """
     if kind == "tokens":
         return _signs(leaf.reshape(len(leaf), -1))
     if np.iscomplexobj(leaf):
@@ -31,7 +35,9 @@ def shares_scale(leaf: np.ndarray, kind: InputKind) -> bool:
 
 
 def pooled(leaf: np.ndarray, cells: int) -> np.ndarray:
-    """Images `[n, h, w, ...]` as means of at most `cells`×`cells` blocks, `[n, ≤cells, ≤cells, ...]`; the rest is cut off."""
+    """Images `[n, h, w, ...]` as means of at most `cells`×`cells` blocks, `[n, ≤cells, ≤cells, ...]`; the rest is cut
+    off.
+    """
     high, wide = (max(1, size // cells) for size in leaf.shape[1:3])
     if high == wide == 1:
         return leaf
@@ -42,7 +48,9 @@ def pooled(leaf: np.ndarray, cells: int) -> np.ndarray:
 
 
 def _signs(tokens: np.ndarray) -> Float32[np.ndarray, "n 64"]:
-    """Sum over the positions of 64 signs drawn from (position, token): squared distance grows with the positions that differ."""
+    """Sum over the positions of 64 signs drawn from (position, token): squared distance grows with the positions that
+    differ.
+    """
     total = np.zeros((len(tokens), 64), np.float32)
     shifts = np.arange(64, dtype=np.uint64)
     for position in range(tokens.shape[1]):

@@ -1,4 +1,5 @@
-"""The loop written by hand is right as it stands: exact evaluation, whole checkpoints, an epoch in another order each time."""
+"""The loop written by hand is right as it stands: exact evaluation, whole checkpoints, an epoch in another order each
+time."""
 
 from pathlib import Path
 from typing import Any

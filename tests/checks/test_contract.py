@@ -1,4 +1,5 @@
-"""What every check promises on every healthy set-up: no false alarm, the same result again, nothing of the user's changed."""
+"""What every check promises on every healthy set-up: no false alarm, the same result again, nothing of the user's
+changed."""
 
 from typing import Any
 

@@ -1,4 +1,5 @@
-"""The Flax DPN against the PyTorch one: outputs, loss, every gradient, parameters and statistics after training steps."""
+"""The Flax DPN against the PyTorch one: outputs, loss, every gradient, parameters and statistics after training
+steps."""
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,8 @@ SMALL = DPNConfig(blocks=(1, 2), bottleneck=(8, 16), residual=(12, 16), dense=(4
 def test_three_training_steps(layout):
     found = compare(SMALL, batch=16, size=8, steps=3, layout=layout)
     assert max(found["float64: JAX against PyTorch"].values()) < 1e-12
-    # In float32 PyTorch's own rounding, which depends on its threads, can turn a ReLU over and change a gradient by percents; so float64 is the oracle.
+    # In float32 PyTorch's own rounding, which depends on its threads, can turn a ReLU over and change a gradient
+    # by percents; so float64 is the oracle.
     assert max(found["JAX: float32 against float64"].values()) < 1e-4
 
 
@@ -56,7 +58,8 @@ def test_names_both_ways():
 
 
 def test_the_two_sides_of_the_benchmark_train_alike() -> None:
-    """The same start, images and order: the first losses agree, so loss curves of the precisions can be laid over each other."""
+    """The same start, images and order: the first losses agree, so loss curves of the precisions can be laid over each
+    other."""
     from experiments.dpn_precision import in_jax, in_torch
     from experiments.dpn_precision.cells import Cell
 

@@ -1,4 +1,5 @@
-"""The fault benchmark: the accounting adds up, the runner keeps what it has run, and the peers are given the same cases."""
+"""The fault benchmark: the accounting adds up, the runner keeps what it has run, and the peers are given the same
+cases."""
 
 import json
 import subprocess
@@ -34,7 +35,8 @@ def outcome(
     seed: int = 0,
     tool: str = OWN,
 ) -> Outcome:
-    """A made-up outcome; each check is its name, status and the causes of its only finding; `causes` are the report's."""
+    """A made-up outcome; each check is its name, status and the causes of its only finding; `causes` are the
+    report's."""
     said = tuple(
         Check(check, status, f"{check} spoke.", codes=codes[:1], causes=(codes,) if codes else ())
         for check, status, codes in checks

@@ -1,4 +1,5 @@
-"""The project with its own loop: clean as it is, each edit found by the check that is about it, and nothing of it rewritten."""
+"""The project with its own loop: clean as it is, each edit found by the check that is about it, and nothing of it
+rewritten."""
 
 import ast
 from collections.abc import Iterator

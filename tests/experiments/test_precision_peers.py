@@ -1,4 +1,5 @@
-"""Where loss scaling goes wrong: jaxrecipe passes every situation, and the stored table says of the others what they do now."""
+"""Where loss scaling goes wrong: jaxrecipe passes every situation, and the stored table says of the others what they do
+now."""
 
 import json
 from importlib.metadata import PackageNotFoundError, version

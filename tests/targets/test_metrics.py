@@ -81,7 +81,8 @@ def test_correct_token_of_nothing_but_padding_is_zero_and_finite() -> None:
 @pytest.mark.parametrize("dtype", [np.float32, np.int32])
 def test_absolute_error_is_a_mean_over_an_example(dtype: type) -> None:
     outputs, values = draw(0, (3, 2, 2)), (3 * draw(1, (3, 2, 2))).astype(dtype)
-    wanted = [np.mean([abs(float(o) - float(v)) for o, v in zip(a.ravel(), b.ravel(), strict=True)]) for a, b in zip(outputs, values, strict=True)]  # fmt: skip
+    pairs = [zip(a.ravel(), b.ravel(), strict=True) for a, b in zip(outputs, values, strict=True)]
+    wanted = [np.mean([abs(float(o) - float(v)) for o, v in pair]) for pair in pairs]
     np.testing.assert_allclose(absolute_error(jnp.asarray(outputs), jnp.asarray(values)), wanted, rtol=1e-5)
 
 

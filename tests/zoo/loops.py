@@ -21,7 +21,8 @@ State = dict[str, Any]
 def loop_with(task: Task, fault: str = "", **options: Any) -> Task:
     """The task with a loop of its own that has one fault, or none.
 
-    The step holds its own key and derives dropout from it, as many do, so that the key that it is given is not the model's.
+    The step holds its own key and derives dropout from it, as many do, so that the key that it is given is not the
+    model's.
     """
     return task.replace(loop=make_loop(task, fault, **options))
 

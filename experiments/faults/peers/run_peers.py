@@ -12,8 +12,9 @@ from experiments.faults.peers.torch_cases import Parts, case_batch, case_parts, 
 Answer = tuple[str, str, str, float]
 """Name, status, headline and seconds of a check."""
 PATIENCE = 20.0
-"""Seconds after which a peer's overfitting is ended; by itself it would take 65,536 steps, which a failing run always takes. It counts as failed if the
-loss has stalled by then; if the loss is still falling, the peer might yet have passed, and that is a warning."""
+"""Seconds after which a peer's overfitting is ended; by itself it would take 65,536 steps, which a failing run always
+takes. It counts as failed if the loss has stalled by then; if the loss is still falling, the peer might yet have
+passed, and that is a warning."""
 
 
 class UndecidedError(Exception):

@@ -1,4 +1,6 @@
-"""The benchmark's set-ups and faults as PyTorch parts: a model, a loss, an optimizer, and the first training batch of the same task."""
+"""The benchmark's set-ups and faults as PyTorch parts: a model, a loss, an optimizer, and the first training batch of
+the same task.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace

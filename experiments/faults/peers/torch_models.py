@@ -1,4 +1,6 @@
-"""The benchmark's models in PyTorch, as far as the peers' cases need them. Pictures arrive `[batch, height, width, channels]`."""
+"""The benchmark's models in PyTorch, as far as the peers' cases need them. Pictures arrive `[batch, height, width,
+channels]`.
+"""
 
 import itertools
 from collections.abc import Callable, Sequence

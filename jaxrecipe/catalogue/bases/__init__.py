@@ -1,4 +1,6 @@
-"""Healthy set-ups, each a function of a seed, which chooses the split of the data and whatever noise there is. All train well."""
+"""Healthy set-ups, each a function of a seed, which chooses the split of the data and whatever noise there is. All
+train well.
+"""
 
 from jaxrecipe.catalogue.bases.pictures import (
     augmented_convnet,

@@ -149,7 +149,9 @@ def float16_unit(seed: int) -> Task:
 
 
 def imbalanced(seed: int) -> tuple[Any, Any, np.ndarray]:
-    """The digits with every class but 0 to 4 thinned to a quarter: training and test data, and how often each class is left."""
+    """The digits with every class but 0 to 4 thinned to a quarter: training and test data, and how often each class is
+    left.
+    """
     rng = np.random.default_rng([seed, 4])
 
     def thin(images: Any, labels: Any) -> tuple[Any, Any]:
@@ -173,7 +175,9 @@ def weighted(task: Task, weights: Any) -> Task:
 
 
 def contrastive(seed: int) -> Task:
-    """Two noisy views of a digit must find each other among a batch; the task declares that its loss compares examples."""
+    """Two noisy views of a digit must find each other among a batch; the task declares that its loss compares
+    examples.
+    """
     rng = np.random.default_rng([seed, 9])
 
     def ask(images: Any, _: Any) -> tuple[Any, Any]:

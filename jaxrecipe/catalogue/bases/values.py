@@ -60,7 +60,9 @@ def total_ink_from_zero(seed: int) -> Task:
 
 
 def three_parameters(seed: int) -> Task:
-    """A linear model of three parameters: ink from the number of inked pixels and their mean darkness, all standardized."""
+    """A linear model of three parameters: ink from the number of inked pixels and their mean darkness, all
+    standardized.
+    """
     train, test = real_data.pictures(seed)
 
     def ask(images: Any, _: Any) -> tuple[Any, Any]:

@@ -114,7 +114,9 @@ def _how_to_get_one(setup: Setup, precision: float) -> Result:
 
 
 def _baselines(setup: Setup, head: Head, examples: int) -> list[Baseline]:
-    """The most common answer of the training data and, where an example has one label or row of them, a linear model."""
+    """The most common answer of the training data and, where an example has one label or row of them, a linear
+    model.
+    """
     x, y = _sample(setup, "train", examples, head)
     if setup.test is None:
         held = len(y) // 4

@@ -30,16 +30,16 @@ def visualize_just_before_the_net(
 ) -> Result:
     """The inputs that really enter the model are finite, scaled, alive and different from each other.
 
-    What it does: takes the first training batch after preparation and augmentation, exactly as the training step gets it, and
-    measures every floating input: root mean square, range, share of values stuck at the ends of the range, and whether examples
-    differ. The pictures, ranges and histograms are the evidence.
+    What it does: takes the first training batch after preparation and augmentation, exactly as the training step gets
+    it, and measures every floating input: root mean square, range, share of values stuck at the ends of the range, and
+    whether examples differ. The pictures, ranges and histograms are the evidence.
 
-    Why it matters: this is the only place where all that the pipeline did can be seen. Pixels divided by 255 twice, or not at
-    all, still train, badly: an initialization keeps the variance of its inputs, so inputs of a thousandth give activations of a
-    thousandth, and the biases drown them.
+    Why it matters: this is the only place where all that the pipeline did can be seen. Pixels divided by 255 twice, or
+    not at all, still train, badly: an initialization keeps the variance of its inputs, so inputs of a thousandth give
+    activations of a thousandth, and the biases drown them.
 
-    What to do: scale once, to about zero mean and unit variance; look at the pictures in the report for anything that you would
-    not label yourself.
+    What to do: scale once, to about zero mean and unit variance; look at the pictures in the report for anything that
+    you would not label yourself.
 
     Args:
         setup: the set-up.

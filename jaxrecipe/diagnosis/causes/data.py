@@ -173,7 +173,8 @@ CAUSES: tuple[Cause, ...] = (
         title="Nearly all examples have no positive label.",
         harm="Answering no to everything is right nearly everywhere.",
         fix=(
-            "Check that labels were joined to their examples and thresholded as meant; sample the examples that have one "
+            "Check that labels were joined to their examples and thresholded as meant; sample the examples that have "
+            "one "
             "more often."
         ),
     ),
@@ -290,7 +291,8 @@ CAUSES: tuple[Cause, ...] = (
         title="The same examples are in train and test.",
         harm="The test score includes examples that were trained on.",
         fix=(
-            "Test examples were added to the training data, or the test set was drawn from it: drop them from one of the "
+            "Test examples were added to the training data, or the test set was drawn from it: drop them from one of "
+            "the "
             "two, and split once, before anything else (oversampling, augmenting, joining)."
         ),
     ),
@@ -353,7 +355,8 @@ CAUSES: tuple[Cause, ...] = (
         title="The accuracy given for a person cannot be right.",
         harm="A wrong figure makes every comparison with it wrong.",
         fix=(
-            "Doubt the figure first: an error rate, labels that are mapped differently, another task. Then look for labels "
+            "Doubt the figure first: an error rate, labels that are mapped differently, another task. Then look for "
+            "labels "
             "that no person could know from the input."
         ),
     ),

@@ -166,7 +166,8 @@ CAUSES: tuple[Cause, ...] = (
         code="loss/class-weights-inverted",
         title="Class weights favor frequent classes.",
         harm="What is rare, and usually matters, is learned last.",
-        fix="Divide by the counts instead of multiplying with them; if frequent classes are meant to count more, all is well.",
+        fix="Divide by the counts instead of multiplying with them; if frequent classes are meant to count more, all "
+        "is well.",
     ),
     Cause(
         code="loss/weights-by-place",

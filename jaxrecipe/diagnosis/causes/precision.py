@@ -76,7 +76,7 @@ CAUSES: tuple[Cause, ...] = (
         code="precision/inputs-cancel",
         title="Differences of nearly equal numbers are lost when inputs are rounded to half precision.",
         harm="What distinguishes the examples is rounded away before the first layer.",
-        fix="Center and scale the inputs before they are cast, or keep the first layers in float32 by policy overrides.",
+        fix="Center and scale the inputs before they are cast, or keep the first layers in float32 (policy overrides).",
     ),
     Cause(
         code="precision/divides-by-zero",

@@ -69,7 +69,8 @@ CAUSES: tuple[Cause, ...] = (
         harm="What is trained is not what is declared.",
         fix=(
             "If this is a rule of your own, make it part of the declared optimizer, or say so with expect. "
-            "Otherwise compare it with value_and_grad, optimizer.update and apply_updates line by line; look for another "
+            "Otherwise compare it with value_and_grad, optimizer.update and apply_updates line by line; look for "
+            "another "
             "loss, another optimizer than the declared one, or a batch that is changed inside the step."
         ),
     ),

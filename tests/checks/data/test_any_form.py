@@ -1,4 +1,5 @@
-"""The data checks that look at one example at a time take data of any form that a task can have, and never crash on it."""
+"""The data checks that look at one example at a time take data of any form that a task can have, and never crash on
+it."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

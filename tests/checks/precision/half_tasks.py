@@ -99,7 +99,8 @@ def far_inputs() -> Task:
 
 
 def noise_in_half() -> Task:
-    """Noise drawn in the dtype of what it is added to: other noise in every precision, and so strong that the gradient is too."""
+    """Noise drawn in the dtype of what it is added to: other noise in every precision, and so strong that the gradient
+    is too."""
     base = mlp_model()
 
     def apply(params: Any, state: Any, inputs: Any, *, train: bool, key: Any) -> tuple[Any, Any]:

@@ -1,4 +1,5 @@
-"""Losses that get what they are not made for are told apart: probabilities and logits, values and classes, a flat loss."""
+"""Losses that get what they are not made for are told apart: probabilities and logits, values and classes, a flat
+loss."""
 
 from collections.abc import Callable
 

@@ -10,7 +10,8 @@ from jaxrecipe.diagnosis.finding import Finding, warning
 from jaxrecipe.diagnosis.measure import Measure, Severity
 
 TIMES = 3.0
-"""Times as common in one split as in the other, from which on a difference matters: less is usual of two collections."""
+"""Times as common in one split as in the other, from which on a difference matters: less is usual of two
+collections."""
 STRICTER = 1000
 """A difference must be so many times less probable than an absence: examples of one source are not independent."""
 FEWEST_EXPECTED = 10

@@ -38,7 +38,8 @@ class Agreement(NamedTuple):
 
     @property
     def errors_beyond_chance(self) -> float:
-        """Standard errors by which copies disagree more often than random pairs, a rate that noise in labels at most reaches.
+        """Standard errors by which copies disagree more often than random pairs, a rate that noise in labels at most
+        reaches.
 
         0 where there are too few groups to say.
         """

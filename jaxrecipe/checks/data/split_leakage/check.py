@@ -132,7 +132,8 @@ def _copied_findings(source: Source, exact: Excess) -> Iterator[Finding]:
     """Equal continuous numbers on both sides, and as many within the training data."""
     if exact.share > COPIED and _continuous(source):
         text = (
-            f"{exact.count} of {exact.size} test examples ({exact.share:.1%}) are in the training data too, and as many "
+            f"{exact.count} of {exact.size} test examples ({exact.share:.1%}) are in the training data too, and as "
+            "many "
             "training examples repeat others."
         )
         measure = Measure(name="share of continuous test examples in the training data", value=exact.share, high=COPIED)

@@ -19,27 +19,27 @@ SHOWN = 16
 def chart_dependencies(setup: Setup, *, key: PRNGKeyArray, examples: int = 6, tolerance: float = 1e-6) -> Result:
     """The loss of an example depends on its own input and targets, and on no other's.
 
-    What it does: for a few examples of a batch, charts which inputs and targets their losses depend on, in two ways that miss
-    different things: the norm of the gradient of loss i with respect to every input, and poisoning (NaN is put into floating
-    input j, other values into integer input j, and the losses that change are marked; what only NaN shows is tried with
-    finite values too). It looks in evaluation mode and, by poisoning, in training mode, and then finds out whether the model
-    or the loss mixes the examples, and how: numbers that are handed from one example to another, a softmax or mean over the
-    batch, or broadcasting. Parameters that start at zero are drawn at random first, so that a zero in the last layer hides
-    nothing.
+    What it does: for a few examples of a batch, charts which inputs and targets their losses depend on, in two ways
+    that miss different things: the norm of the gradient of loss i with respect to every input, and poisoning (NaN is
+    put into floating input j, other values into integer input j, and the losses that change are marked; what only NaN
+    shows is tried with finite values too). It looks in evaluation mode and, by poisoning, in training mode, and then
+    finds out whether the model or the loss mixes the examples, and how: numbers that are handed from one example to
+    another, a softmax or mean over the batch, or broadcasting. Parameters that start at zero are drawn at random first,
+    so that a zero in the last layer hides nothing.
 
-    Why it matters: a reshape where a transpose was meant, a softmax or mean over the batch axis, or (N, 1) against (N,) mixes
-    examples. The network still trains, because it learns to ignore its neighbors, and is quietly worse.
+    Why it matters: a reshape where a transpose was meant, a softmax or mean over the batch axis, or (N, 1) against (N,)
+    mixes examples. The network still trains, because it learns to ignore its neighbors, and is quietly worse.
 
     What to do: look for a reshape or view that moves the batch axis, reductions without an axis or over axis 0, and
-    broadcasting between outputs and targets. BatchNorm mixes examples in training only, which is recognized. If the loss is
-    meant to compare examples (contrastive loss, mixup), declare `mixes_examples=True` in the task.
+    broadcasting between outputs and targets. BatchNorm mixes examples in training only, which is recognized. If the
+    loss is meant to compare examples (contrastive loss, mixup), declare `mixes_examples=True` in the task.
 
     Args:
         setup: the set-up.
         key: seeds dropout in training mode; every example sees the same draw in all comparisons.
         examples: how many examples of the batch are charted, each against the whole batch.
-        tolerance: gradients below this fraction of the largest one count as rounding; the rounding of the coarsest format
-            that the model computes in, if that is more.
+        tolerance: gradients below this fraction of the largest one count as rounding; the rounding of the coarsest
+            format that the model computes in, if that is more.
 
     Source: Karpathy, A Recipe for Training Neural Networks (2019), "use backprop to chart dependencies".
     """
@@ -105,10 +105,16 @@ def _finding(setup: Setup, key: PRNGKeyArray, measure: Measure) -> Finding:
         in_loss = loss_mixes_examples(setup, key)
         found = (loss_mixing_causes if in_loss else model_mixing_causes)(setup, key)
         where = "in the loss" if in_loss else "in the model"
-        text = f"Examples of a batch mix {where}: {amount} pairs of different examples are connected, in evaluation mode too."
+        text = (
+            f"Examples of a batch mix {where}: {amount} pairs of different examples are connected, in evaluation "
+            "mode too."
+        )
         return failure(found[0].code, text, measures=(measure,), causes=found)
     if measure.name == MIXED_IN_TRAINING:
-        text = f"{amount} pairs of examples mix in training mode, and the model keeps no batch statistics that would explain it."
+        text = (
+            f"{amount} pairs of examples mix in training mode, and the model keeps no batch statistics that would "
+            "explain it."
+        )
         found = causes("model/normalizes-over-batch", "model/mixes-examples", "model/reshape-for-transpose")
         return warning("model/mixes-examples", text, measures=(measure,), causes=found)
     if measure.name == BY_NAN:

@@ -1,4 +1,6 @@
-"""Which example's inputs and targets the loss of each example depends on: by gradient, by NaN and by other finite values."""
+"""Which example's inputs and targets the loss of each example depends on: by gradient, by NaN and by other finite
+values.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -55,13 +57,17 @@ def chart_evaluation(setup: Setup, key: PRNGKeyArray, count: int, tolerance: flo
 
 
 def chart_training(setup: Setup, key: PRNGKeyArray, count: int) -> MixingChart:
-    """The chart of the training mode by changed inputs alone: what the loss makes of the targets is the same in both modes."""
+    """The chart of the training mode by changed inputs alone: what the loss makes of the targets is the same in both
+    modes.
+    """
     none = np.zeros((count, trees.leading_size(setup.batch[0])))
     return _chart(setup, key, [none > 0], none, train=True)
 
 
 def _chart(setup: Setup, key: PRNGKeyArray, above: list[np.ndarray], norms: np.ndarray, *, train: bool) -> MixingChart:
-    """The chart by changed values, added to what is connected by gradient: of the inputs, and of the targets where given."""
+    """The chart by changed values, added to what is connected by gradient: of the inputs, and of the targets where
+    given.
+    """
     batch, params, rounding = on_host(setup.batch), revealing_parameters(setup, key), model_rounding(setup)
     count, size = norms.shape
 
@@ -99,7 +105,9 @@ def _reached(
 
 
 def _gradient_norms(setup: Setup, key: PRNGKeyArray, count: int) -> list[Float[np.ndarray, "count batch"]]:
-    """Norms of the gradients of the first losses with respect to every example's inputs and targets, in evaluation mode."""
+    """Norms of the gradients of the first losses with respect to every example's inputs and targets, in evaluation
+    mode.
+    """
     batch, size = on_host(setup.batch), trees.leading_size(setup.batch[0])
     if not any(split_floating(part)[0] for part in batch):
         return [np.zeros((count, size))] * 2

@@ -31,24 +31,24 @@ def chart_input_dependencies(
 
     What it does: charts by gradients (and by changed values, where there is no gradient) which input arrays, features,
     channels and pixels the outputs depend on, in evaluation and in training mode. Where the data mark padding
-    (`Tokens(pad=...)`, a mask or lengths among the inputs, a mask among the targets) it changes what stands there, which must
-    not change the loss. Parameters that start at zero are drawn at random first. Parameters without a gradient are the affair
-    of `updates`.
+    (`Tokens(pad=...)`, a mask or lengths among the inputs, a mask among the targets) it changes what stands there,
+    which must not change the loss. Parameters that start at zero are drawn at random first. Parameters without a
+    gradient are the affair of `updates`.
 
-    Why it matters: an input that is dropped on the way (sliced off, overwritten, multiplied by zero) is never missed by a
-    program that trains on the rest. Padding that counts teaches the model to predict padding, and makes its result depend on
-    the longest row beside it.
+    Why it matters: an input that is dropped on the way (sliced off, overwritten, multiplied by zero) is never missed by
+    a program that trains on the rest. Padding that counts teaches the model to predict padding, and makes its result
+    depend on the longest row beside it.
 
-    What to do: follow the input that is named through the model. Multiply the losses of padded positions by the mask and
-    divide by its sum; pass the mask to attention and pooling.
+    What to do: follow the input that is named through the model. Multiply the losses of padded positions by the mask
+    and divide by its sum; pass the mask to attention and pooling.
 
     Args:
         setup: the set-up.
         key: seeds dropout in training mode.
-        ignored_features: FAIL when more than this share of the varying columns of a table has no influence; a WARN below,
-            since a single column may be left out on purpose.
-        ignored_channels: FAIL when more than this share of the last axis of a sequence, or of an image without channels, has
-            no influence.
+        ignored_features: FAIL when more than this share of the varying columns of a table has no influence; a WARN
+            below, since a single column may be left out on purpose.
+        ignored_channels: FAIL when more than this share of the last axis of a sequence, or of an image without
+            channels, has no influence.
         ignored_channels_warn: WARN above this share; a crop leaves out borders.
         ignored_pixels: FAIL when more than this share of the pixels or positions has no influence.
         ignored_pixels_warn: WARN above this share; a crop or a stride leaves out borders.
@@ -162,7 +162,10 @@ def _counted(one: Padding) -> Finding:
     measure = _padding_seen(one)
     text = f"Padding counts: {one.seen:.0%} of what {one.where} mark changes the loss."
     if not one.declared:
-        text = f"Rows end in runs of one token, which looks like padding ({one.where}): {one.seen:.0%} of it changes the loss."
+        text = (
+            f"Rows end in runs of one token, which looks like padding ({one.where}): {one.seen:.0%} of it changes "
+            "the loss."
+        )
     return Finding(code=one.code, severity=measure.severity, message=text, measures=(measure,))
 
 

@@ -1,4 +1,6 @@
-"""How far the outputs depend on each part of each input array, by gradients and, where there are none, by changed values."""
+"""How far the outputs depend on each part of each input array, by gradients and, where there are none, by changed
+values.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -38,7 +40,8 @@ class Influence:
         name: of the array.
         kind: what it is: an image, a sequence, tokens, a table.
         leaf: its values in the batch.
-        strength: `[...]`, the shape of one example (or of its columns, or a scalar, for integers): the largest gradient, or movement.
+        strength: `[...]`, the shape of one example (or of its columns, or a scalar, for integers): the largest
+            gradient, or movement.
         varies: the same shape, whether the batch holds different values there.
     """
 
@@ -60,12 +63,16 @@ class Influence:
 
     @property
     def places_last(self) -> bool:
-        """Whether the last axis may be one of places, of which a crop leaves out some: pixels without channels, or time."""
+        """Whether the last axis may be one of places, of which a crop leaves out some: pixels without channels, or
+        time.
+        """
         return self.kind in ("image", "sequence") and self.strength.ndim <= 2
 
     @property
     def looks_like_index(self) -> bool:
-        """Whether it holds one integer an example and never the same twice: a number of the example rather than an input."""
+        """Whether it holds one integer an example and never the same twice: a number of the example rather than an
+        input.
+        """
         return self.leaf.ndim == 1 and not trees.is_floating(self.leaf) and len(np.unique(self.leaf)) == len(self.leaf)
 
 
@@ -115,7 +122,9 @@ def _influences_in_mode(setup: Setup, key: PRNGKeyArray, parts: int, *, train: b
 
 
 def _with_moved(strength: np.ndarray, leaf: np.ndarray, moved: Callable[[np.ndarray], float]) -> np.ndarray:
-    """Gradients, and a slight influence where there is none but all that has none moves the outputs when it is changed."""
+    """Gradients, and a slight influence where there is none but all that has none moves the outputs when it is
+    changed.
+    """
     silent = np.broadcast_to(strength == 0, leaf.shape)
     if silent.any() and moved(silent) > 0:
         return np.where(strength == 0, SLIGHT, strength)

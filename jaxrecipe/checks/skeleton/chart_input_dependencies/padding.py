@@ -1,4 +1,6 @@
-"""Does padding stay without influence: changed values at padded positions of inputs, gradients at padded positions of outputs."""
+"""Does padding stay without influence: changed values at padded positions of inputs, gradients at padded positions of
+outputs.
+"""
 
 import re
 from collections.abc import Iterator
@@ -106,10 +108,11 @@ def padded_outputs(setup: Setup) -> Iterator[Padding]:
 
 
 def padded_inputs(setup: Setup, key: PRNGKeyArray) -> Iterator[Padding]:
-    """Whether values at padded positions of the inputs reach the losses, one answer for each mask or length among the inputs.
+    """Whether values at padded positions of the inputs reach the losses, one answer for each mask or length among the
+    inputs.
 
-    A mask must be true for a run at the start or the end of each row to count as padding; which of its values marks padding is
-    found by trying both: padding is ignored when the values at one of them have no influence.
+    A mask must be true for a run at the start or the end of each row to count as padding; which of its values marks
+    padding is found by trying both: padding is ignored when the values at one of them have no influence.
     """
     named = trees.named_leaves(on_host(setup.batch[0]))
     for path, leaf in named.items():
@@ -122,7 +125,9 @@ def padded_inputs(setup: Setup, key: PRNGKeyArray) -> Iterator[Padding]:
 def possible_padding(
     path: str, leaf: np.ndarray, named: dict[str, np.ndarray]
 ) -> Iterator[list[Bool[np.ndarray, "batch time"]]]:
-    """What may be padding by a leaf: the two sides of a mask, or what lies behind the lengths; nothing for other leaves."""
+    """What may be padding by a leaf: the two sides of a mask, or what lies behind the lengths; nothing for other
+    leaves.
+    """
     others = [other for name, other in named.items() if name != path and other.ndim >= 2]
     if is_mask(leaf) and leaf.ndim == 2 and (NAMED_MASK.search(path) or leaf.dtype == np.bool_):
         mask = leaf.astype(bool)

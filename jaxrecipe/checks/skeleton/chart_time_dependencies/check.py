@@ -20,14 +20,14 @@ def chart_time_dependencies(
 ) -> Result:
     """An output that predicts the next step has not seen it, and nothing behind it.
 
-    What it does: changes the inputs at one position after the other and notes which outputs change: a chart of what output t
-    sees. Then it finds out which target the loss holds against output t (by changing targets and watching the gradient) and
-    which input position that target equals, if any. A model that is declared causal must not see beyond t; and no model may
-    see the very input that is its target.
+    What it does: changes the inputs at one position after the other and notes which outputs change: a chart of what
+    output t sees. Then it finds out which target the loss holds against output t (by changing targets and watching the
+    gradient) and which input position that target equals, if any. A model that is declared causal must not see beyond
+    t; and no model may see the very input that is its target.
 
     Why it matters: a causal mask that is missing or off by one, or targets that are not shifted, give a loss that falls
-    wonderfully and a model that has learned to copy. Targets that are shifted twice give a model that is asked for the step
-    after the next.
+    wonderfully and a model that has learned to copy. Targets that are shifted twice give a model that is asked for the
+    step after the next.
 
     What to do: mask scores above the diagonal (`jnp.tril(jnp.ones((T, T)))`) before the softmax; shift once: inputs
     `tokens[:, :-1]`, targets `tokens[:, 1:]`. Declare `causal=True` for an autoregressive model.
@@ -36,10 +36,10 @@ def chart_time_dependencies(
         setup: the set-up.
         key: seeds dropout in training mode.
         positions: how many positions are changed, spread over time, the first ones and the last one among them.
-        match: the share of the targets of a batch that equal an input at a fixed distance, from which on they count as that
-            input.
-        irregular: the share of the pairs of positions that are unlike others at the same distance, from which on a view of
-            the future comes from positions that were mixed rather than from a mask.
+        match: the share of the targets of a batch that equal an input at a fixed distance, from which on they count as
+            that input.
+        irregular: the share of the pairs of positions that are unlike others at the same distance, from which on a view
+            of the future comes from positions that were mixed rather than from a mask.
 
     Source: Karpathy, A Recipe for Training Neural Networks (2019), "use backprop to chart dependencies".
     """
@@ -55,7 +55,10 @@ def chart_time_dependencies(
     if chart.ahead > 0 and _must_not_see(setup, chart, target):
         findings.append(_leak(setup, chart, target, (ahead, leaking), irregular=irregular))
     elif _skips(setup, chart, target):
-        text = f"The target of output t is the input at {_place(target)}, but output t sees nothing after {_place(chart.ahead)}."
+        text = (
+            f"The target of output t is the input at {_place(target)}, but output t sees nothing after "
+            f"{_place(chart.ahead)}."
+        )
         findings.append(failure("loss/target-shifted-twice", text, measures=(distance,)))
     if _copies(setup, chart, target):
         findings.append(_copy(setup, chart, target, distance))

@@ -47,7 +47,9 @@ def _is_mask(leaf: np.ndarray) -> bool:
 
 
 def target_offsets(setup: Setup, leaf: int, match: float) -> list[int]:
-    """Every d such that the target at position t equals the input at t + d, in nearly every row and position of a batch."""
+    """Every d such that the target at position t equals the input at t + d, in nearly every row and position of a
+    batch.
+    """
     inputs, tree = on_host(setup.batch if setup.task.augment is None else setup.training_batch(0))
     seen, targets = jax.tree.leaves(inputs)[leaf], only_array(tree)
     if targets is None or targets.ndim < 2 or targets.shape[1:] != seen.shape[1:]:
@@ -63,10 +65,11 @@ def target_offsets(setup: Setup, leaf: int, match: float) -> list[int]:
 
 
 def target_distance(setup: Setup, axis: TimeAxis, ahead: int, distances: set[int], match: float) -> int | None:
-    """Where among the inputs the target of output t stands, relative to t; None when it is not there, or not at one place.
+    """Where among the inputs the target of output t stands, relative to t; None when it is not there, or not at one
+    place.
 
-    Of several places (repetitive rows) the one that a sound set-up has wins: the first that output t does not see, given how
-    far `ahead` it sees and at which `distances`.
+    Of several places (repetitive rows) the one that a sound set-up has wins: the first that output t does not see,
+    given how far `ahead` it sees and at which `distances`.
     """
     by_leaf = [target_offsets(setup, leaf, match) for leaf in axis.leaves]
     offsets = next((offsets for offsets in by_leaf if offsets), [])

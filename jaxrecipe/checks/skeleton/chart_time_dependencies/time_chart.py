@@ -16,7 +16,8 @@ from jaxrecipe.probes.rounding import model_rounding
 from jaxrecipe.setup import Setup
 
 LEAST = 1e-5
-"""Movement, as a share of the spread of the outputs, that counts: weights of attention fall off, but not by this much."""
+"""Movement, as a share of the spread of the outputs, that counts: weights of attention fall off, but not by this
+much."""
 MOST = 1e6
 """Movement that is shown at most, where an output that hardly varies moves."""
 FEWEST_POSITIONS = 4
@@ -24,7 +25,9 @@ FEWEST_POSITIONS = 4
 
 @dataclass(frozen=True)
 class TimeChart:
-    """`strength[t, k]`: how far output t moves when the input at `positions[k]` changes, as a share of the outputs' spread."""
+    """`strength[t, k]`: how far output t moves when the input at `positions[k]` changes, as a share of the outputs'
+    spread.
+    """
 
     strength: np.ndarray
     positions: np.ndarray
@@ -55,8 +58,8 @@ class TimeChart:
     def irregularity(self) -> float:
         """Share of the pairs that are not as most pairs of the same distance `s - t` are.
 
-        Zero for a mask, a window, a recurrence in either direction: there the distance decides. A reshape that mixes positions
-        lets some outputs see what others at the same distance do not.
+        Zero for a mask, a window, a recurrence in either direction: there the distance decides. A reshape that mixes
+        positions lets some outputs see what others at the same distance do not.
         """
         distance = self.positions[None, :] - np.arange(len(self.strength))[:, None]
         odd = 0

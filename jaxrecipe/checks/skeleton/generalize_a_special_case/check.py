@@ -25,27 +25,27 @@ from jaxrecipe.setup import Setup
 def generalize_a_special_case(setup: Setup, *, key: PRNGKeyArray, examples: int = 3, tolerance: float = 1e-3) -> Result:
     """A batch gives what its examples give one by one, in any order.
 
-    What it does: computes model (in evaluation mode), loss, metrics and prepare for a batch, for some of its examples alone (a
-    batch of one), and for the batch in reverse order, and compares. It looks along which axis the loss takes its softmax (and
-    whether over labels that may hold at once), asks whether augment mixes examples or moves inputs to other targets, whether
-    the step reports a sum for a mean, and reads the weight of each class off the loss to compare it with how often the class
-    occurs.
+    What it does: computes model (in evaluation mode), loss, metrics and prepare for a batch, for some of its examples
+    alone (a batch of one), and for the batch in reverse order, and compares. It looks along which axis the loss takes
+    its softmax (and whether over labels that may hold at once), asks whether augment mixes examples or moves inputs to
+    other targets, whether the step reports a sum for a mean, and reads the weight of each class off the loss to compare
+    it with how often the class occurs.
 
-    Why it matters: code is written for one example and then vectorized, and that is where axes get lost: a reduction over the
-    batch, a sum for a mean (so that the learning rate depends on the batch size), a squeeze that drops the batch axis when it
-    is one, statistics of the batch in prepare that make a prediction depend on its neighbors, class weights in another order
-    than the classes.
+    Why it matters: code is written for one example and then vectorized, and that is where axes get lost: a reduction
+    over the batch, a sum for a mean (so that the learning rate depends on the batch size), a squeeze that drops the
+    batch axis when it is one, statistics of the batch in prepare that make a prediction depend on its neighbors, class
+    weights in another order than the classes.
 
-    What to do: write the part for one example, vectorize it with `jax.vmap`, and compare. Reduce over all axes but the first.
-    If examples are meant to be compared or mixed, declare `mixes_examples=True`: then only prepare is looked at.
+    What to do: write the part for one example, vectorize it with `jax.vmap`, and compare. Reduce over all axes but the
+    first. If examples are meant to be compared or mixed, declare `mixes_examples=True`: then only prepare is looked at.
 
     Args:
         setup: the set-up.
         key: seeds augmentation.
         examples: how many examples are computed alone.
-        tolerance: how far results may differ, as a share of the spread of the outputs over the batch; rounding stays far
-            below, and what mixes examples far above. A few roundings of the coarsest format that the model computes in, if
-            that is more.
+        tolerance: how far results may differ, as a share of the spread of the outputs over the batch; rounding stays
+            far below, and what mixes examples far above. A few roundings of the coarsest format that the model computes
+            in, if that is more.
 
     Source: Karpathy, A Recipe for Training Neural Networks (2019), "generalize a special case".
     """

@@ -45,7 +45,9 @@ class ClassWeights:
 
     @property
     def misordered(self) -> bool:
-        """Sorted, weights and counts follow one of the usual formulas closely; in the order of the classes they do not."""
+        """Sorted, weights and counts follow one of the usual formulas closely; in the order of the classes they do
+        not.
+        """
         spread = float(np.std(self.weights))
         noise = SIGMAS / np.sqrt(SAMPLED / len(self.counts)) if self.counts.sum() == SAMPLED else 0.0
         for wanted in _formulas(self.counts):
@@ -64,9 +66,11 @@ class ClassWeights:
 
 
 def class_weights(setup: Setup, outputs: Any, targets: Any) -> ClassWeights | None:
-    """Weights and counts of the classes; None for other targets, for losses without weights and for classes that never occur.
+    """Weights and counts of the classes; None for other targets, for losses without weights and for classes that never
+    occur.
 
-    Read off one declared head, alone or in a mapping: with several heads the loss of one cannot be told from the others'.
+    Read off one declared head, alone or in a mapping: with several heads the loss of one cannot be told from the
+    others'.
     """
     declared = heads(setup.task.target, outputs, targets)
     head = declared[0] if len(declared) == 1 else None
@@ -114,7 +118,8 @@ def class_weight_findings(weights: ClassWeights) -> list[Finding]:
         return []
     top = int(weights.weights.argmax())
     text = (
-        f"The loss weighs class {top} most, {weights.weights[top]:.2f} times the mean; it occurs {weights.counts[top]} times, "
+        f"The loss weighs class {top} most, {weights.weights[top]:.2f} times the mean; it occurs "
+        f"{weights.counts[top]} times, "
         f"the mean class {weights.counts.mean():.0f}."
     )
     if weights.misordered:

@@ -1,4 +1,6 @@
-"""What takes a batch: prepare, model, loss and metrics, each on the batch, in reverse order, and on some examples alone."""
+"""What takes a batch: prepare, model, loss and metrics, each on the batch, in reverse order, and on some examples
+alone.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -61,7 +63,9 @@ class Compared:
 
 
 def parts_of(setup: Setup, key: PRNGKeyArray) -> list[Part]:
-    """Everything that takes a batch, with the arguments of the set-up's first batch; prepare alone where examples may mix."""
+    """Everything that takes a batch, with the arguments of the set-up's first batch; prepare alone where examples may
+    mix.
+    """
     task, found = setup.task, []
     if (prepare := task.prepare) is not None:
         indices, _ = batch_indices(setup.seed, 0, setup.train.size, setup.batch_size)
@@ -91,7 +95,9 @@ def compare(parts: Sequence[Part], alone: np.ndarray, rounding: float) -> list[C
     run = jax.jit(_run_all, static_argnums=0)
 
     def results(which: Any, *, batch: bool) -> dict[str, list[np.ndarray]]:
-        """Each sound part on some examples: on a whole batch those that are compiled as they are, all others in one program."""
+        """Each sound part on some examples: on a whole batch those that are compiled as they are, all others in one
+        program.
+        """
         rows = {part.name: rows_of(part.arguments, which) for part in sound}
         together = tuple(part for part in sound if not (batch and part.compiled))
         fixed, given = ({part.name: of[part.name] for part in together} for of in (all_fixed, rows))
@@ -130,7 +136,9 @@ def problem_alone(part: Part) -> str:
 
 
 def depends_on_place(part: Part, tolerance: float) -> bool:
-    """Whether an example's result depends on its place and not on the others: the first stays, all the rest become one of them."""
+    """Whether an example's result depends on its place and not on the others: the first stays, all the rest become one
+    of them.
+    """
     size = trees.leading_size(part.arguments)
     if size < 3:
         return False
@@ -156,7 +164,9 @@ def flat_rows(tree: Any) -> list[np.ndarray]:
 
 
 def largest_difference(whole: list[np.ndarray], a: list[np.ndarray], b: list[np.ndarray]) -> float:
-    """Largest difference of two results over all leaves, each as a share of the spread of the whole one; NaN equals NaN."""
+    """Largest difference of two results over all leaves, each as a share of the spread of the whole one; NaN equals
+    NaN.
+    """
     worst = 0.0
     for reference, one, other in zip(whole, a, b, strict=True):
         with np.errstate(invalid="ignore"):

@@ -12,7 +12,8 @@ SMALLEST_BATCH = 4
 SMALLEST_LOSS = 1e-6
 """A mean loss below this has no ratio that means anything."""
 NEAR = 0.8
-"""Share of the batch size from which on (and one over it, up to which) a ratio counts as the batch size: dropout moves it."""
+"""Share of the batch size from which on (and one over it, up to which) a ratio counts as the batch size: dropout moves
+it."""
 
 
 def reported_loss(setup: Setup, key: PRNGKeyArray) -> tuple[Measure | None, Finding | None]:

@@ -55,7 +55,9 @@ class HeadProbe:
         self.rng = np.random.default_rng(0)
 
     def unchanged(self, shape: tuple[int, ...]) -> bool:
-        """Whether the losses stay the same when numbers of a shape, broadcast along the axes of length one, are added."""
+        """Whether the losses stay the same when numbers of a shape, broadcast along the axes of length one, are
+        added.
+        """
         rounding = model_rounding(self.setup)
         moved = (self.head.outputs + self.rng.normal(size=shape)).astype(self.head.outputs.dtype)
         swap = lambda leaf: moved if leaf is self.head.outputs else leaf  # noqa: E731

@@ -21,27 +21,27 @@ def mode_consistency(
 ) -> Result:
     """Evaluation is deterministic and changes nothing; training keeps its running statistics.
 
-    What it does: runs the model in evaluation mode with two keys (the outputs must be equal) and compares the model state
-    before and after (it must be untouched), then takes a training step and looks whether a model state that a forward pass in
-    training moves (the running statistics of a BatchNorm) has moved in the state that the step returns. Where you give a
-    `predict`, it must agree with the model in evaluation mode at the start, and must not use parameters or statistics of
-    before a step after it; an average of the parameters of all steps is fine.
+    What it does: runs the model in evaluation mode with two keys (the outputs must be equal) and compares the model
+    state before and after (it must be untouched), then takes a training step and looks whether a model state that a
+    forward pass in training moves (the running statistics of a BatchNorm) has moved in the state that the step returns.
+    Where you give a `predict`, it must agree with the model in evaluation mode at the start, and must not use
+    parameters or statistics of before a step after it; an average of the parameters of all steps is fine.
 
-    It also looks for outputs that are zero at random places in training and are not at evaluation: dropout behind the last
-    layer.
+    It also looks for outputs that are zero at random places in training and are not at evaluation: dropout behind the
+    last layer.
 
-    Why it matters: dropout that stays on at evaluation, running statistics that are thrown away or moved by test data cost
-    accuracy and never raise an error.
+    Why it matters: dropout that stays on at evaluation, running statistics that are thrown away or moved by test data
+    cost accuracy and never raise an error.
 
-    What to do: pass `train=False` (`deterministic=True`, `use_running_average=True`) at evaluation; put the model state that
-    the forward pass returns into the next state.
+    What to do: pass `train=False` (`deterministic=True`, `use_running_average=True`) at evaluation; put the model state
+    that the forward pass returns into the next state.
 
     Args:
         setup: the set-up.
         key: seeds dropout.
         tolerance: how far two evaluations may differ, relative to the size of the outputs.
-        predict_tolerance: how far predict may be from the model, relative to the size of the outputs; a few roundings of the
-            coarsest format that the model computes in, if that is more.
+        predict_tolerance: how far predict may be from the model, relative to the size of the outputs; a few roundings
+            of the coarsest format that the model computes in, if that is more.
 
     Source: Karpathy, the most common neural net mistakes (2018): forgetting to toggle train and eval mode.
     """

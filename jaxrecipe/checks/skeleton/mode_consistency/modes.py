@@ -11,7 +11,8 @@ from jaxrecipe import trees
 from jaxrecipe.setup import Setup
 
 FEW, MOST = 0.02, 0.98
-"""Share of outputs that are zero in training between which they may have been dropped: fewer are chance, more are a dead layer."""
+"""Share of outputs that are zero in training between which they may have been dropped: fewer are chance, more are a
+dead layer."""
 NOTHING = 1e-12
 """Norm that outputs count as having at least."""
 
@@ -53,7 +54,9 @@ class Modes:
 
     @property
     def dropped(self) -> float:
-        """Share of the outputs that are exactly zero in training, elsewhere with another key, and nowhere at evaluation."""
+        """Share of the outputs that are exactly zero in training, elsewhere with another key, and nowhere at
+        evaluation.
+        """
         shares = [0.0]
         for leaves in zip(*map(jax.tree.leaves, (self.evaluated[0], *self.trained)), strict=True):
             at_evaluation, one, two = (np.asarray(leaf, np.float64) == 0 for leaf in leaves)

@@ -19,8 +19,8 @@ def prediction_findings(
 ) -> tuple[Measure, list[Finding]]:
     """How far predict is from the model in evaluation mode at the start, and what is wrong with it.
 
-    At the start, because afterwards it may rightly use other parameters, such as an average of those of all steps; after a step
-    it must not be what the model was with parameters or statistics of before.
+    At the start, because afterwards it may rightly use other parameters, such as an average of those of all steps;
+    after a step it must not be what the model was with parameters or statistics of before.
     """
     predict = setup.loop.predict
     if predict is None:
@@ -48,7 +48,9 @@ def prediction_findings(
 def _other_predictions(
     setup: Setup, modes: Modes, predict: Predict, at_start: Any, tolerance: float
 ) -> tuple[Cause, ...]:
-    """Why predict may differ: it is the model in training mode, by its batch statistics or by its randomness; or it is not known."""
+    """Why predict may differ: it is the model in training mode, by its batch statistics or by its randomness; or it is
+    not known.
+    """
     again = predict(setup.fresh_state(), setup.batch[0])
     by_statistics = relative_distance(modes.trained[0], at_start) <= tolerance
     random_as_training = modes.randomness_in_training > tolerance and _as_far_as_training(modes, at_start)
@@ -89,4 +91,5 @@ def _out_of_date(setup: Setup, modes: Modes, predict: Predict, tolerance: float)
 
 
 SURER = 100.0
-"""How much nearer than the tolerance predict must be to the model of before: an average of the parameters starts near there."""
+"""How much nearer than the tolerance predict must be to the model of before: an average of the parameters starts near
+there."""

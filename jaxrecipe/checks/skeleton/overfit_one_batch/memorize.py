@@ -161,7 +161,8 @@ def _few_examples(setup: Setup, examples: int) -> tuple[Any, Any, list[tuple[Any
 
 
 def _differing(targets: Any, count: int) -> Int[np.ndarray, "count"]:
-    """The first `count` examples of a batch; where those all have one target and others do not, the first other one too.
+    """The first `count` examples of a batch; where those all have one target and others do not, the first other one
+    too.
 
     Were all targets alike, a constant output would be perfect and nothing about the inputs would have to be learned.
     """

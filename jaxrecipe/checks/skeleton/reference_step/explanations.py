@@ -91,7 +91,8 @@ def _averaged(context: Context) -> Explanation | None:
         trace = record(setup, context.key, steps)
         if compare(setup, trace, half=context.half).match.within(context.limit):
             text = (
-                f"The parameters at {place.path} of the state take plain steps; those that variables gives follow them, "
+                f"The parameters at {place.path} of the state take plain steps; those that variables gives follow "
+                "them, "
                 "as averaged ones do."
             )
             return Explanation(text, None)

@@ -36,7 +36,8 @@ def by_a_factor(context: Context) -> Finding | None:
     clipped = (factors * norms)[factors < LESS]
     if len(clipped) > 1 and factors.max() < MORE and _constant(clipped, context):
         text = (
-            f"The step clips the gradient to norm {clipped.mean():.3g}, which the declared optimizer does not: its steps "
+            f"The step clips the gradient to norm {clipped.mean():.3g}, which the declared optimizer does not: its "
+            "steps "
             f"are {listed} times the plain ones."
         )
         if factors.max() < TINY_CLIP:
@@ -108,7 +109,8 @@ def by_decay(context: Context) -> Finding | None:
     if not rates or not _constant(np.array(rates), context):
         return None
     text = (
-        f"Beside the plain step, the step shrinks every parameter by {np.mean(rates):.2g} of itself, {share:.2g} of the "
+        f"Beside the plain step, the step shrinks every parameter by {np.mean(rates):.2g} of itself, {share:.2g} of "
+        "the "
         "size of the plain step."
     )
     if share > 1:

@@ -79,7 +79,8 @@ def test_a_few_conflicts_may_be_noise_in_the_labels(run: Run) -> None:
 
 
 def test_labels_that_disagree_more_than_chance_fail_even_where_equal_rows_are_natural(run: Run) -> None:
-    """Every row of categories stands there twice: with labels that noise makes differ, and with labels that always differ."""
+    """Every row of categories stands there twice: with labels that noise makes differ, and with labels that always
+    differ."""
     rng = np.random.default_rng(0)
     x = np.repeat(rng.integers(0, 50, size=(250, 4)), 2, axis=0)
     task = multi_label_task().replace(test=None, target=Binary())

@@ -1,4 +1,5 @@
-"""Test examples in the training data, exactly or nearly; data that repeat themselves in both splits alike are left alone."""
+"""Test examples in the training data, exactly or nearly; data that repeat themselves in both splits alike are left
+alone."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,5 @@
-"""exact_eval: a right evaluation passes however it is written, each usual mistake is named, what is only different is no failure."""
+"""exact_eval: a right evaluation passes however it is written, each usual mistake is named, what is only different is
+no failure."""
 
 from collections.abc import Callable
 from typing import Any

@@ -31,7 +31,8 @@ F, W, P = Status.FAIL, Status.WARN, Status.PASS
 
 
 def imbalanced(order: Any = None, *, power: float = 1.0, weighted: bool = True) -> Task:
-    """Four classes, each half as frequent as the one before; the loss weighs them by a power of their counts, in some order."""
+    """Four classes, each half as frequent as the one before; the loss weighs them by a power of their counts, in some
+    order."""
     rng = np.random.default_rng(0)
     labels = rng.permutation(np.repeat(np.arange(4), [320, 160, 80, 40])).astype(np.int32)
     x = (rng.normal(size=(600, 5)) + labels[:, None]).astype(np.float32)

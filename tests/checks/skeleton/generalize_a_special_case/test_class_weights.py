@@ -8,7 +8,8 @@ from jaxrecipe.checks.skeleton.generalize_a_special_case.class_weights import Cl
 
 @pytest.mark.parametrize("seed", range(5))
 def test_weights_of_any_kind_are_not_called_misordered(seed: int) -> None:
-    """Weights that have nothing to do with the counts are the user's affair; inverse counts of a noisy sample are in order."""
+    """Weights that have nothing to do with the counts are the user's affair; inverse counts of a noisy sample are in
+    order."""
     rng = np.random.default_rng(seed)
     counts = rng.integers(20, 2000, size=10)
     by_taste = rng.uniform(0.5, 2.0, size=10)

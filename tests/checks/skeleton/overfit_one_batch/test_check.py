@@ -259,7 +259,8 @@ def test_each_head_has_an_accuracy(run: Run) -> None:
 
 
 def test_a_run_that_stalls_just_short_of_the_minimum_for_no_known_reason_is_a_warning(run: Run) -> None:
-    """Outputs within [-1.5, 1.5] close 78 % of the gap, and may be bounded by design; a softmax applied twice is a bug."""
+    """Outputs within [-1.5, 1.5] close 78 % of the gap, and may be bounded by design; a softmax applied twice is a
+    bug."""
     bounded = after_model(digits_task(), lambda x: 1.5 * jnp.tanh(x))
     assert run(overfit_one_batch, bounded, nearly=0.7).status is Status.WARN
     assert run(overfit_one_batch, bounded, nearly=0.9).status is Status.FAIL

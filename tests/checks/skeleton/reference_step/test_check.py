@@ -1,4 +1,5 @@
-"""reference_step: a right loop passes however it is written, a wrong one fails by its name, a deliberate rule raises no alarm."""
+"""reference_step: a right loop passes however it is written, a wrong one fails by its name, a deliberate rule raises no
+alarm."""
 
 from collections.abc import Callable
 from typing import Any
