@@ -21,8 +21,6 @@ def _measure_problems(result: Result, measure: Measure) -> Iterator[str]:
     for bound, name in measure.thresholds.items():
         if name not in result.thresholds:
             yield f"{measure.name}: {bound} is said to be {name}, which is no threshold"
-        if getattr(measure, bound) is None:
-            yield f"{measure.name}: {bound} is said to be {name}, and there is no such bound"
     if measure.code and measure.verdict is not None and measure.code not in result.codes:
         yield f"{measure.name} is {measure.value} where {measure.wanted} is expected, and {measure.code} is not found"
 

@@ -19,7 +19,6 @@ def test_a_whole_result_breaks_none() -> None:
 def test_each_promise_that_is_broken_is_found() -> None:
     broken = (
         replace(WHOLE, thresholds={}),
-        replace(WHOLE, measures=(replace(NUMBER, high=None),)),
         replace(WHOLE, findings=()),
         replace(WHOLE, findings=(FOUND, replace(FOUND, code="no/such"))),
         replace(WHOLE, findings=(FOUND, replace(FOUND, message="flat"))),

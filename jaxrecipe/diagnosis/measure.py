@@ -94,8 +94,9 @@ class Measure:
         return f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
 
     def with_thresholds(self, values: Mapping[str, float | int]) -> "Measure":
-        """The same measure under other thresholds, by the names that `thresholds` gives them."""
-        moved = {bound: float(values[name]) for bound, name in self.thresholds.items() if name in values}
+        """The same measure under other thresholds, by the names that `thresholds` gives them; no bound is added."""
+        there = {bound: name for bound, name in self.thresholds.items() if getattr(self, bound) is not None}
+        moved = {bound: float(values[name]) for bound, name in there.items() if name in values}
         return replace(self, **moved) if moved else self
 
 

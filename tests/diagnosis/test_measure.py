@@ -103,3 +103,5 @@ def test_thresholds_move_the_bounds_that_bear_their_names() -> None:
     moved = measure.with_thresholds({"a": 5.0, "c": 9.0})
     assert (moved.low, moved.high, moved.fail_high) == (0.0, 5.0, 4.0)
     assert measure.with_thresholds({"c": 9.0}) is measure
+    lenient = Measure(name="m", value=3.0, high=2.0, thresholds={"high": "a", "fail_high": "a"})
+    assert lenient.with_thresholds({"a": 5.0}).fail_high is None, "a bound that is not in force is not added"
