@@ -47,11 +47,13 @@ class Measure:
     thresholds: Mapping[Bound, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Numbers of any kind (numpy's, JAX's, integers) are kept as floats."""
+        """Numbers of any kind (numpy's, JAX's, integers) are kept as floats; a threshold without a bound here is none."""
         object.__setattr__(self, "value", float(self.value))
         for name in ("low", "high", "fail_low", "fail_high", "error"):
             given = getattr(self, name)
             object.__setattr__(self, name, None if given is None else float(given))
+        in_force = {bound: name for bound, name in self.thresholds.items() if getattr(self, bound) is not None}
+        object.__setattr__(self, "thresholds", in_force)
 
     @property
     def bounded(self) -> bool:
