@@ -12,6 +12,7 @@ Expected:  jaxrecipe passes all; every other library fails at least one.
 
 import argparse
 import importlib
+import inspect
 import json
 import os
 import platform
@@ -81,7 +82,7 @@ def table(cells: Mapping[str, Mapping[str, Mapping[str, str]]]) -> str:
     )
     lines += ["", "n/a: the library has no such thing, for the reason below. What was measured, and why:", ""]
     for scenario in SCENARIOS:
-        lines.append(f"- **{scenario.name}**. {(scenario.play.__doc__ or '').splitlines()[0]}")
+        lines.append(f"- **{scenario.name}**. {' '.join((inspect.getdoc(scenario.play) or '').split())}")
         lines += [_line(scenario.name, peer, cell) for peer, cell in cells[scenario.name].items()]
     return "\n".join(lines) + "\n"
 

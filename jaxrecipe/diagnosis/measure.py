@@ -47,7 +47,7 @@ class Measure:
     thresholds: Mapping[Bound, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Numbers of any kind (numpy's, JAX's, integers) are kept as floats; a threshold without a bound here is none."""
+        """Numbers of any kind (numpy's, JAX's, integers) are kept as floats; one without a bound is no threshold."""
         object.__setattr__(self, "value", float(self.value))
         for name in ("low", "high", "fail_low", "fail_high", "error"):
             given = getattr(self, name)

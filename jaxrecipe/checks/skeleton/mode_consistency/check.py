@@ -48,7 +48,7 @@ def mode_consistency(
     modes = look_at_modes(setup, key)
     measures = _measures(modes, tolerance)
     findings = [_finding(modes, measure, tolerance) for measure in measures if measure.verdict is not None]
-    if setup.loop.predict is not None:
+    if setup.task.loop is not None and setup.task.loop.predict is not None:  # the library's is the model itself
         within = max(predict_tolerance, ROUNDINGS * model_rounding(setup))
         measure, more = prediction_findings(setup, modes, predict_tolerance, within)
         measures, findings = (*measures, measure), [*findings, *more]
