@@ -162,6 +162,15 @@ def test_both_sides_of_a_threshold(run: Run, threshold: str) -> None:
     assert run(class_balance, task, **{threshold: passed}).codes == ()
 
 
+@pytest.mark.parametrize(("size", "status"), [(90, Status.PASS), (270, Status.WARN), (1440, Status.FAIL)])
+def test_a_missing_class_fails_only_where_even_a_rare_one_would_have_occurred(
+    run: Run, size: int, status: Status
+) -> None:
+    result = run(class_balance, counted(np.arange(size, dtype=np.int32) % 9, Classes(10)))
+    assert result.status is status, result.measures
+    assert result.codes == (() if status is Status.PASS else ("data/class-missing",))
+
+
 def test_nothing_to_count_is_skipped_with_a_reason(run: Run) -> None:
     result = run(class_balance, HEALTHY["regression"](0))
     assert result.status is Status.SKIP

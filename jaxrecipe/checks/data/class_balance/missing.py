@@ -1,11 +1,12 @@
 """Classes that a split does not have, where chance cannot have left them out."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Int
 
-from jaxrecipe.checks.data.class_balance.counts import Counted, HeadCounts
+from jaxrecipe.checks.data.class_balance.counts import HeadCounts
 from jaxrecipe.diagnosis.causes.cause import Cause
 from jaxrecipe.diagnosis.causes.table import cause, causes
 from jaxrecipe.diagnosis.finding import Finding, warning
@@ -26,7 +27,8 @@ def missing_from_training(counts: HeadCounts, chance: float, tests: int) -> tupl
     gone = np.flatnonzero(train.holding == 0)
     always = np.flatnonzero(train.times == train.labels) if counts.several else np.empty(0, np.int64)
     even = float(np.median(train.shares)) if counts.several else 1.0 / len(train.times)
-    rare, usual = (_chance_of_none(counts, train, share, chance, tests) for share in (RARE * even, even))
+    rare = _chance_of_none(counts, RARE * even, chance, tests, Severity.FAIL)
+    usual = _chance_of_none(counts, even, chance, tests, Severity.WARN)
     findings = []
     deciding = next((measure for measure in (rare, usual) if measure.verdict is not None), None)
     if gone.size and deciding is not None:
@@ -40,17 +42,20 @@ def missing_from_training(counts: HeadCounts, chance: float, tests: int) -> tupl
         findings.append(Finding(code=code, severity=severity, message=text, measures=measures, causes=behind))
     if always.size and rare.value < chance:
         text = f"{counts.where}{always.size} labels are positive in every training example: {_listed(always)}."
-        findings.append(warning("data/constant-target-columns", text, measures=(rare,)))
+        name = f"{counts.where}probability that chance makes a label positive in every training example"
+        code = "data/constant-target-columns"
+        constant = replace(rare, name=name, severity=Severity.WARN, code=code)
+        findings.append(warning(code, text, measures=(constant,)))
     return [present, *((rare, usual) if gone.size else ())], findings
 
 
-def _chance_of_none(counts: HeadCounts, train: Counted, share: float, chance: float, tests: int) -> Measure:
+def _chance_of_none(counts: HeadCounts, share: float, chance: float, tests: int, severity: Severity) -> Measure:
     """The probability that chance leaves out a class of this share, corrected for testing many classes (Bonferroni)."""
     return Measure(
         name=f"{counts.where}probability that chance leaves out a class of {share:.2g} of the training examples",
-        value=min(1.0, tests * train.chance_of_none(share)),
+        value=min(1.0, tests * counts.train.chance_of_none(share)),
         low=chance,
-        severity=Severity.FAIL,
+        severity=severity,
         thresholds={"low": "chance"},
         code="data/class-missing",
     )

@@ -17,7 +17,7 @@ from jaxrecipe.setup import Setup, Split
 from jaxrecipe.targets import Head
 
 MOST_SORTED = 2**20
-"""Labels of which the different ones are counted: sorting so many takes a tenth of a second."""
+"""Labels of which the different ones are counted, since all of them must be sorted for it."""
 
 
 class Limits(NamedTuple):
