@@ -153,7 +153,8 @@ def _cause_in_model(answers: Answers, name: str, slack: float) -> str | None:
 def evaluates_an_average(answers: Answers, name: str, slack: float) -> str:
     """Where the state holds other parameters, moved by training, that score what came back; empty if nowhere.
 
-    Those are averaged weights, with which an evaluation may rightly work.
+    Those are averaged weights, with which an evaluation may rightly work. They must explain it better than the initial
+    parameters do, from which a slow average is hardly away.
     """
     setup, start = answers.setup, vector(answers.setup.params)
     params, model_state = answers.variables
@@ -161,8 +162,12 @@ def evaluates_an_average(answers: Answers, name: str, slack: float) -> str:
         other = parameters_at(setup, answers.state, place)
         if np.array_equal(vector(other), start) or np.array_equal(vector(other), vector(params)):
             continue
-        values = scores(setup, (other, model_state), answers.split, answers.indices)[answers.known[name]]
-        if all(near(call.value(name), float(values.mean()), slack) for call in answers.calls if call.values):
+        known, split, indices = answers.known[name], answers.split, answers.indices
+        average = float(scores(setup, (other, model_state), split, indices)[known].mean())
+        initial = float(scores(setup, setup.variables, split, indices)[known].mean())
+        said = [call.value(name) for call in answers.calls if call.values]
+        fits = all(near(number, average, slack) for number in said)
+        if fits and max(abs(number - average) for number in said) < min(abs(number - initial) for number in said):
             return place.path
     return ""
 

@@ -149,10 +149,12 @@ def _without_gradient(setup: Setup, key: PRNGKeyArray, free: Sequence[Parameter]
     learning_layers = {one.layer for one in free if one.gradient > 0}
     if any(one.matrix and one.layer in learning_layers for one in blocked):
         here = "A layer learns its bias and not its matrix: everything that enters it is zero."
-        return [
-            failure("model/no-gradient", text, causes=(cause("model/dead-units", here), *causes("model/no-gradient")))
-        ]
-    return [failure("model/no-gradient", text, causes=causes("model/no-gradient", "model/dead-units"))]
+        upstream = any(one.layer not in learning_layers for one in blocked)  # nothing comes before the inputs
+        codes = ("model/dead-units", "model/input-ignored") if upstream else ("model/input-ignored", "model/dead-units")
+        likely = (cause(codes[0], here), *causes(codes[1], "model/unused-parameters"))
+        return [failure("model/unused-parameters", text, causes=likely)]
+    code = "model/no-gradient" if len(blocked) == len(free) else "model/unused-parameters"
+    return [failure(code, text, causes=causes(code, "model/dead-units"))]
 
 
 def _without_movement(setup: Setup, key: PRNGKeyArray, free: Sequence[Parameter], largest: Measure) -> list[Finding]:

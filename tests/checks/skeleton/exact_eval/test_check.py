@@ -80,3 +80,10 @@ def test_few_examples(run: Callable[..., Result]) -> None:
 
 def test_the_tolerance_moves_the_verdict(run: Callable[..., Result]) -> None:
     assert run(exact_eval, evaluating(digits_task(), "batch means"), tolerance=10.0).status is P
+
+
+def test_a_stale_copy_is_not_taken_for_an_average(run: Callable[..., Result]) -> None:
+    """The loop keeps an average too, but evaluates what it closed over."""
+    assert run(exact_eval, evaluating(digits_task(), "stale parameters"), large=500).codes[0] == (
+        "evaluation/stale-parameters"
+    )

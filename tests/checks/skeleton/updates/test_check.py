@@ -24,7 +24,7 @@ CASES: list[tuple[Callable[[], Task], Status, str]] = [
     (digits_task, P, ""),
     (modes.declared_and_frozen, P, ""),
     (modes.frozen_layer, F, "optimizer/unintended-freeze"),
-    (modes.detached_layer, F, "model/no-gradient"),
+    (modes.detached_layer, F, "model/unused-parameters"),
     (zero_init, F, "model/zero-initialization"),
     (modes.constant_init, F, "model/identical-units"),
     (modes.dead_units, W, "model/dead-units"),
@@ -39,7 +39,7 @@ CASES: list[tuple[Callable[[], Task], Status, str]] = [
     (learning_rate_huge, W, "optimizer/learning-rate-too-high"),
     (modes.declared_but_moving, F, "optimizer/declared-frozen-moves"),
     (lambda: modes.hand_loop(digits_task(), apply_updates=False), F, "step/updates-thrown-away"),
-    (modes.blank_model, F, "model/no-gradient"),
+    (modes.blank_model, F, "model/unused-parameters"),
 ]
 
 
@@ -66,3 +66,8 @@ def test_the_numbers_are_those_of_plain_gradient_descent(run: Callable[..., Resu
     rows = [row for table in result.evidence if isinstance(table, Table) for row in table.rows]
     for _, gradient, _, change, *_ in rows:
         assert float(change) == pytest.approx(0.05 * float(gradient), rel=1e-4)
+
+
+def test_a_blank_input_is_not_taken_for_dead_units(run: Callable[..., Result]) -> None:
+    (finding,) = run(updates, modes.blank_model()).findings
+    assert finding.causes[0].code == "model/input-ignored"
