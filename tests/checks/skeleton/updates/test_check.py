@@ -69,6 +69,6 @@ def test_the_numbers_are_those_of_plain_gradient_descent(run: Callable[..., Resu
 
 
 def test_a_blank_input_is_among_the_two_likeliest_causes(run: Callable[..., Result]) -> None:
-    """With zero biases a blank input leaves every ReLU at its kink, where it has no gradient, as a dead unit has none."""
+    """With zero biases a blank input leaves every ReLU at its kink, without gradient, as a dead unit is."""
     (finding,) = run(updates, modes.blank_model()).findings
     assert {one.code for one in finding.causes[:2]} == {"model/input-ignored", "model/dead-units"}
