@@ -1,6 +1,7 @@
 """Runs the checks in the order of the recipe and collects what they find."""
 
 import difflib
+import math
 import os
 import sys
 import time
@@ -8,8 +9,10 @@ import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
+import numpy as np
 
 from jaxrecipe.checks.table import RECIPE, Check, as_check
 from jaxrecipe.compiles import counting_compiles
@@ -59,8 +62,11 @@ def check(
 
     Raises:
         InvalidTaskError: if the task cannot work at all; lists everything that is wrong with it.
-        ValueError: if a name of a check or threshold does not exist (lists those that do), or two checks have one name.
+        ValueError: if a name of a check or threshold does not exist (lists those that do), two checks have one name, a
+            threshold has a value of another kind than its default, or the time limit is not above 0.
     """
+    if not time_limit > 0:
+        raise ValueError(f"time_limit is {time_limit}; wanted seconds above 0, or math.inf for no limit")
     table = as_table(checks)
     chosen = select_checks(table, only=only, skip=skip)
     overrides = threshold_overrides(thresholds or {}, table)
@@ -103,7 +109,7 @@ def run_one(
         try:
             with setup.limited(time_limit):
                 missing = row.missing(setup)
-                result = skipped(missing) if missing else row.run(setup, key=setup.key, **values)
+                result = skipped(missing) if missing else _result_of(row, row.run(setup, key=setup.key, **values))
         except TimeLimitError:
             result = _timed_out(time_limit)
         except Exception as error:
@@ -116,6 +122,16 @@ def run_one(
         seconds=time.perf_counter() - started,
         programs=compiles.programs,
     )
+
+
+def _result_of(row: Check, returned: Any) -> Result:
+    """What a check returned, if that is a result; a check of the user's own may have returned anything."""
+    if not isinstance(returned, Result):
+        kind = type(returned).__name__
+        raise TypeError(
+            f"{row.name} returned a {kind}; wanted jr.Result(summary=..., findings=(...)) or jr.skipped(...)."
+        )
+    return returned
 
 
 def as_table(checks: Sequence[AnyCheck]) -> tuple[Check, ...]:
@@ -185,9 +201,25 @@ def threshold_overrides(thresholds: Thresholds, table: Sequence[Check] = RECIPE)
             if name not in valid
         ]
         overrides[row.name] = {**{k: v for k, v in suite.items() if k in valid}, **own}
+        problems += [
+            f"{row.name}.{name} is {value!r}; wanted {_KINDS[type(valid[name])]}, as its default {valid[name]!r}"
+            for name, value in overrides[row.name].items()
+            if name in valid and not _is_like(value, valid[name])
+        ]
     if problems:
         raise ValueError("thresholds: " + "; ".join(problems))
     return overrides
+
+
+_KINDS = {bool: "True or False", int: "a number", float: "a number", str: "a text"}
+
+
+def _is_like(value: Any, default: Scalar) -> bool:
+    """Whether a value can stand for a threshold: of the default's kind, and not NaN, which nothing is above or below."""
+    if isinstance(default, bool | str):
+        return type(value) is type(default)
+    number = isinstance(value, int | float | np.integer | np.floating) and type(value) is not bool
+    return number and not math.isnan(value)
 
 
 def _timed_out(limit: float) -> Result:

@@ -330,3 +330,25 @@ def test_every_real_check_names_its_stage_thresholds_and_page() -> None:
         assert all(isinstance(default, float | int | str | bool) for default in check.thresholds.values())
         for heading in ("What it does:", "Why it matters:", "What to do:"):
             assert heading in (check.run.__doc__ or ""), f"{check.name} lacks {heading}"
+
+
+@pytest.mark.parametrize("returned", [None, 3, failure("loss/softmax-twice", "Broken.")])
+def test_a_check_that_returns_no_result_crashes_alone(four: Any, returned: Any) -> None:
+    def mine(setup: Setup, *, key: Any) -> Any:
+        return returned
+
+    report = recipe.check(linear_task(), checks=[mine, *four])
+    assert [result.status for result in report.results][:2] == [Status.CRASHED, Status.PASS]
+    assert type(returned).__name__ in report.results[0].summary
+
+
+@pytest.mark.parametrize("value", ["much", True, float("nan")])
+def test_a_threshold_of_another_kind_is_refused_before_anything_runs(four: Any, value: Any) -> None:
+    with pytest.raises(ValueError, match=r"fine\.tolerance is .*; wanted a number"):
+        recipe.check(linear_task(), checks=four, thresholds={"fine": {"tolerance": value}})
+
+
+@pytest.mark.parametrize("limit", [0.0, -1.0, float("nan")])
+def test_a_time_limit_must_be_above_zero(four: Any, limit: float) -> None:
+    with pytest.raises(ValueError, match="time_limit is"):
+        recipe.check(linear_task(), checks=four, time_limit=limit)
