@@ -215,7 +215,7 @@ _KINDS = {bool: "True or False", int: "a number", float: "a number", str: "a tex
 
 
 def _is_like(value: Any, default: Scalar) -> bool:
-    """Whether a value can stand for a threshold: of the default's kind, and not NaN, which nothing is above or below."""
+    """Whether a value can stand for a threshold: of the kind of the default, and not NaN, which nothing exceeds."""
     if isinstance(default, bool | str):
         return type(value) is type(default)
     number = isinstance(value, int | float | np.integer | np.floating) and type(value) is not bool
