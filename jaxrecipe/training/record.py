@@ -63,7 +63,7 @@ class Record:
                 numbers = {name: float(values[row]) for name, values in rows.items() if name != "step"}
                 self.write(int(rows["step"][row]), numbers)
         raise_if_lost(rows, self._latest, self.scaling, self.give_up_after)
-        if not self.warned and (told := told_of_floor(rows, self._latest)):
+        if not self.warned and (told := warning_at_floor(rows, self._latest)):
             self.warned = True
             warnings.warn(told, RuntimeWarning, stacklevel=4)
 
@@ -118,7 +118,7 @@ _BROKE = {
 }
 
 
-def told_of_floor(rows: Mapping[str, np.ndarray], state: TrainState) -> str | None:
+def warning_at_floor(rows: Mapping[str, np.ndarray], state: TrainState) -> str | None:
     """What to warn of when a step was skipped with a dynamic scale at its floor already, where nothing is left to give
     way.
     """

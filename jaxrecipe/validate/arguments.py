@@ -145,8 +145,8 @@ def find(task: Task) -> Iterator[Problem]:
     for field in FIELDS:
         value = getattr(task, field.name)
         if not field.holds(value):
-            yield Problem(where=f"task.{field.name}", got=_told(value), wanted=field.wanted, fix=field.fix)
-    yield from _of_target("task.target", task.target)
+            yield Problem(where=f"task.{field.name}", got=_described(value), wanted=field.wanted, fix=field.fix)
+    yield from _problems_of_target("task.target", task.target)
     try:
         parse_policy(task.policy)
     except (ValueError, TypeError, AttributeError) as error:
@@ -158,7 +158,7 @@ def find(task: Task) -> Iterator[Problem]:
         )
 
 
-def _told(value: Any) -> str:
+def _described(value: Any) -> str:
     """A wrong value in words; of a structure of functions or models, what is in it."""
     if isinstance(value, Model | Loop):
         parts = {name: part for name, part in vars(value).items() if part is not None and name != "name"}
@@ -170,11 +170,11 @@ def _told(value: Any) -> str:
     return kind_of(value)
 
 
-def _of_target(where: str, target: Any) -> Iterator[Problem]:
+def _problems_of_target(where: str, target: Any) -> Iterator[Problem]:
     """Targets that are none, and classes or tokens of an impossible number."""
     if isinstance(target, Mapping) and target:
         for head, inner in target.items():
-            yield from _of_target(f"{where}[{head!r}]", inner)
+            yield from _problems_of_target(f"{where}[{head!r}]", inner)
         return
     if not is_target(target):
         yield Problem(

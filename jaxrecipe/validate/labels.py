@@ -41,8 +41,8 @@ def find_shapes(traced: Traced, task: Task) -> None:
             findings = [missing]
         else:
             findings = [
-                *_of_labels(target, labels),
-                *(_of_outputs(target, outputs, labels) if outputs is not None else ()),
+                *_problems_of_labels(target, labels),
+                *(_problems_of_outputs(target, outputs, labels) if outputs is not None else ()),
             ]
         for side, got, wanted, fix in findings:
             soft = isinstance(target, Values) and side == "targets"
@@ -70,7 +70,7 @@ def _missing(part: Any, side: str, whole: PyTree) -> Finding | None:
     )
 
 
-def _of_labels(target: Target, labels: Any) -> Iterator[Finding]:
+def _problems_of_labels(target: Target, labels: Any) -> Iterator[Finding]:
     got, size = shape_of(labels), labels.shape[0]
     integer = jnp.issubdtype(labels.dtype, jnp.integer)
     match target:
@@ -99,7 +99,7 @@ def _of_labels(target: Target, labels: Any) -> Iterator[Finding]:
             yield "targets", f"integers, {got}", "floating values", fix
 
 
-def _of_outputs(target: Target, outputs: Any, labels: Any) -> Iterator[Finding]:
+def _problems_of_outputs(target: Target, outputs: Any, labels: Any) -> Iterator[Finding]:
     size, shape = labels.shape[0], labels.shape
     match target:
         case Classes(n=n) | Tokens(vocabulary=n) if jnp.issubdtype(labels.dtype, jnp.integer):

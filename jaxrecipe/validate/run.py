@@ -37,12 +37,12 @@ def problems(task: Task) -> list[Problem]:
     found += more
     if train is not None:
         found += data.find(train, test, None if "batch_size" in broken else task.batch_size)
-        found += _of_functions(task, train, test, broken)
+        found += _problems_of_functions(task, train, test, broken)
     unique = list(dict.fromkeys(found))
     return sorted(unique, key=lambda problem: problem.severity == "warning")
 
 
-def _of_functions(task: Task, train: data.Split, test: data.Split | None, broken: set[str]) -> list[Problem]:
+def _problems_of_functions(task: Task, train: data.Split, test: data.Split | None, broken: set[str]) -> list[Problem]:
     """What is wrong with the functions of a task on its data."""
     if broken & {"prepare", "augment", "model", "policy"}:
         return []

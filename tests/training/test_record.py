@@ -11,7 +11,7 @@ import pytest
 from jaxrecipe.cli.progress import SHOWN
 from jaxrecipe.precision.loss_scale import dynamic_loss_scale, static_loss_scale
 from jaxrecipe.training.loop import fit
-from jaxrecipe.training.record import raise_if_lost, told_of_floor
+from jaxrecipe.training.record import raise_if_lost, warning_at_floor
 from jaxrecipe.training.step import last_bad_path
 from jaxrecipe.training.steps import new_state
 
@@ -101,6 +101,6 @@ def test_each_step_of_a_call_counts_and_tells_its_own_scale(make_task: Any) -> N
     ):
         raise_if_lost(rows, state, "dynamic", 2)
     raise_if_lost(rows, state, "dynamic", 4)
-    assert "up to step 6" in (told_of_floor(rows, state) or "")
-    assert told_of_floor({**rows, "loss_scale": rows["loss_scale"] * 2}, state) is None
-    assert told_of_floor(rows, new_state(make_task(loss_scale=static_loss_scale(2.0)))) is None
+    assert "up to step 6" in (warning_at_floor(rows, state) or "")
+    assert warning_at_floor({**rows, "loss_scale": rows["loss_scale"] * 2}, state) is None
+    assert warning_at_floor(rows, new_state(make_task(loss_scale=static_loss_scale(2.0)))) is None

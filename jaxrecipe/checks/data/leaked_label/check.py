@@ -172,7 +172,7 @@ def _feature_findings(
         f"{where}{place_name(head.inputs, int(single.places[0]))}{more} alone {error}; the best other number alone "
         f"{others.best:.2g}, all other numbers together {others.together:.2g}."
     )
-    measures = (best, *_of_others(where, others))
+    measures = (best, *_measures_of_others(where, others))
     if len(single.map) >= limits.few and _is_copy(head, single, values, limits):
         yield failure("data/leaked-label", text, measures=measures)
     else:
@@ -187,7 +187,7 @@ def _easy(head: Question, others: Others, best: float, limits: _Limits) -> bool:
     return min(others) < EASIER * max(best, limits.unexplained)
 
 
-def _of_others(where: str, others: Others) -> Iterator[Measure]:
+def _measures_of_others(where: str, others: Others) -> Iterator[Measure]:
     """What the numbers that are no suspects say."""
     yield Measure(name=f"{where}error of the best other number alone", value=others.best)
     yield Measure(name=f"{where}error of all other numbers together", value=others.together)
@@ -236,7 +236,7 @@ def _one_hot_findings(
         severity=Severity.WARN,
         thresholds={"low": "wrong"},
     )
-    measures = (worst, *_of_others(where, others))
+    measures = (worst, *_measures_of_others(where, others))
     if all(marks):
         yield failure("data/leaked-label", text, measures=measures)
     else:
