@@ -9,6 +9,7 @@ from jaxrecipe.diagnosis.causes.cause import Cause
 from jaxrecipe.diagnosis.causes.table import cause
 from jaxrecipe.diagnosis.finding import Finding, failure, warning
 from jaxrecipe.diagnosis.measure import Measure, Severity
+from jaxrecipe.parts import Loop, MissingPartError, Model, per_example
 from jaxrecipe.precision.loss_scale import dynamic_loss_scale, no_loss_scale, static_loss_scale
 from jaxrecipe.precision.policy import Policy
 from jaxrecipe.recipe import check
@@ -16,7 +17,7 @@ from jaxrecipe.report.report import RecipeFailedError, Report
 from jaxrecipe.report.result import Result, Status, skipped
 from jaxrecipe.setup import Setup, make_setup
 from jaxrecipe.targets import Binary, Classes, MultiLabel, Tokens, Unspecified, Values
-from jaxrecipe.task import Loop, Model, Task, per_example
+from jaxrecipe.task import Task
 from jaxrecipe.testing import recipe_tests
 from jaxrecipe.training.evaluation import evaluate
 from jaxrecipe.training.intervals import wilson
@@ -37,6 +38,7 @@ __all__ = [
     "InvalidTaskError",
     "Loop",
     "Measure",
+    "MissingPartError",
     "Model",
     "MultiLabel",
     "Policy",

@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxrecipe.checks.table import RECIPE, Check, as_check
 from jaxrecipe.compiles import counting_compiles
+from jaxrecipe.parts import MissingPartError
 from jaxrecipe.probes.kinds import kinds_note
 from jaxrecipe.report.report import Report
 from jaxrecipe.report.result import Result, Scalar, Status, Table, skipped
@@ -112,6 +113,8 @@ def run_one(
                 result = skipped(missing) if missing else _result_of(row, row.run(setup, key=setup.key, **values))
         except TimeLimitError:
             result = _timed_out(time_limit)
+        except MissingPartError as error:
+            result = skipped(str(error))
         except Exception as error:
             result = _crashed(error)
     return replace(

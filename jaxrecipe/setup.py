@@ -19,8 +19,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from jaxrecipe import trees
 from jaxrecipe.data.batches import batch_indices
 from jaxrecipe.data.sources import Source, as_source
+from jaxrecipe.parts import Loop, Model
 from jaxrecipe.precision.policy import apply_policy
-from jaxrecipe.task import Loop, Model, Task
+from jaxrecipe.task import Task
 from jaxrecipe.training.library_loop import library_loop
 from jaxrecipe.training.step import prepare_batch
 

@@ -1,77 +1,16 @@
-"""One training set-up as values: Model, Loop and Task. Everything a check needs to know, and nothing that runs by
-itself.
-"""
+"""One training set-up as a value: everything a check needs to know, and nothing that runs by itself."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import jax
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxrecipe.inputs import InputKinds
+from jaxrecipe.parts import NO_LOSS, NO_MODEL, NO_OPTIMIZER, Augment, Loop, LossFn, Model, Prepare
 from jaxrecipe.precision.loss_scale import LossScale, no_loss_scale
 from jaxrecipe.precision.policy import Policy, parse_policy
 from jaxrecipe.targets import Metric, TargetTree, Unspecified, default_metrics
-
-PyTree = Any
-Inputs = PyTree
-"""A pytree of arrays with a leading batch axis."""
-Targets = PyTree
-"""A pytree of arrays with the same leading batch axis."""
-LossFn = Callable[[PyTree, Targets], Float[Array, "batch"]]
-"""`loss(outputs, targets) -> [batch]`: one number an example. The library takes the mean, in float32."""
-Prepare = Callable[[Inputs, Targets], tuple[Inputs, Targets]]
-Augment = Callable[[PRNGKeyArray, Inputs, Targets], tuple[Inputs, Targets]]
-
-
-@dataclass(frozen=True)
-class Model:
-    """A model as two pure functions.
-
-    Attributes:
-        init: `init(key, inputs) -> (params, state)`. `params` is what the optimizer trains; `state` is what a forward
-            pass may change (batch statistics), `{}` or `()` when there is none.
-        apply: `apply(params, state, inputs, *, train, key) -> (outputs, state)`. `train` is a Python bool;
-            `key` feeds dropout and the like, and may be None when `train` is False.
-        name: what reports call it.
-    """
-
-    init: Callable[[PRNGKeyArray, Inputs], tuple[PyTree, PyTree]]
-    apply: Callable[..., tuple[PyTree, PyTree]]
-    name: str = "model"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Loop:
-    """The user's own training loop, so that the checks exercise what will really run.
-
-    The state may be of any type that is a pytree. Each function may be jitted and may donate its state: it is only
-    ever given a copy. Inputs and targets arrive prepared (and, for `step`, augmented) if the task says how.
-
-    Attributes:
-        init: `init(key) -> state`, a fresh state: parameters, optimizer state and all.
-        step: `step(state, inputs, targets, key) -> (state, metrics)`, one update on one batch; `metrics` is a mapping
-            of scalars that may hold "loss".
-        variables: `variables(state) -> (params, model_state)`, in the form that the task's `Model.apply` takes.
-        evaluate: `evaluate(state, inputs, targets, batch_size) -> {name: number}` over the whole set that is given, or
-            None.
-        predict: `predict(state, inputs) -> outputs` as used at evaluation time, or None.
-        save, restore: `save(state, directory)` and `restore(directory, template) -> state`, or None.
-        batches: `batches(epoch) -> iterable of (inputs, targets)`, the batches of epoch 0, 1, ... as your loader hands
-            them out, in that order and before `Task.prepare` and `Task.augment`; or None. `data_order` looks at two
-            epochs of them.
-    """
-
-    init: Callable[[PRNGKeyArray], PyTree]
-    step: Callable[[PyTree, Inputs, Targets, PRNGKeyArray], tuple[PyTree, Mapping[str, Any]]]
-    variables: Callable[[PyTree], tuple[PyTree, PyTree]]
-    evaluate: Callable[[PyTree, Inputs, Targets, int], Mapping[str, Any]] | None = None
-    predict: Callable[[PyTree, Inputs], PyTree] | None = None
-    save: Callable[[PyTree, str], None] | None = None
-    restore: Callable[[str, PyTree], PyTree] | None = None
-    batches: Callable[[int], Iterable[tuple[Inputs, Targets]]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,10 +41,10 @@ class Task:
         human: accuracy of a person on the test data, in [0, 1], for `human_baseline`.
     """
 
-    model: Model
-    loss: LossFn
-    optimizer: optax.GradientTransformation
     train: Any
+    model: Model = NO_MODEL
+    loss: LossFn = NO_LOSS
+    optimizer: optax.GradientTransformation = NO_OPTIMIZER
     test: Any = None
     target: TargetTree = field(default_factory=Unspecified)
     inputs: InputKinds | None = None
@@ -128,6 +67,21 @@ class Task:
         return replace(self, **changes)
 
     @property
+    def has_model(self) -> bool:
+        """Whether a model was given."""
+        return self.model is not NO_MODEL
+
+    @property
+    def has_loss(self) -> bool:
+        """Whether a loss of outputs and targets was given."""
+        return self.loss is not NO_LOSS
+
+    @property
+    def has_optimizer(self) -> bool:
+        """Whether an optimizer was given."""
+        return self.optimizer is not NO_OPTIMIZER
+
+    @property
     def precision(self) -> Policy:
         """The policy, parsed."""
         return parse_policy(self.policy)
@@ -136,20 +90,3 @@ class Task:
     def all_metrics(self) -> dict[str, Metric]:
         """The user's metrics, or those of the target."""
         return dict(self.metrics) if self.metrics is not None else default_metrics(self.target)
-
-
-def per_example(loss: Callable[[PyTree, Targets], Float[Array, ""]]) -> LossFn:
-    """Turn a loss that reduces a batch to a scalar into one that gives `[batch]`.
-
-    The given loss is called on batches of one example, which makes any sum or mean over the batch harmless. A loss
-    that needs the whole batch (contrastive) cannot be adapted this way: write it to give one number an example.
-    """
-
-    def losses(outputs: PyTree, targets: Targets) -> Float[Array, "batch"]:
-        def one(output: PyTree, target: PyTree) -> Float[Array, ""]:
-            alone = jax.tree.map(lambda leaf: leaf[None], (output, target))
-            return loss(*alone)
-
-        return jax.vmap(one)(outputs, targets)
-
-    return losses

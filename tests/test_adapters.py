@@ -17,8 +17,9 @@ from sklearn.datasets import load_digits
 
 from jaxrecipe import adapters
 from jaxrecipe.data.batches import Batch
+from jaxrecipe.parts import Model
 from jaxrecipe.targets import Classes
-from jaxrecipe.task import Model, Task
+from jaxrecipe.task import Task
 from jaxrecipe.training.state import init_state
 from jaxrecipe.training.step import make_train_step
 from jaxrecipe.validate import validate

@@ -28,7 +28,8 @@ from jaxrecipe.report.result import Result
 SETUP = """
 import jax, numpy as np, optax
 from jaxrecipe.targets import Values
-from jaxrecipe.task import Model, Task
+from jaxrecipe.parts import Model
+from jaxrecipe.task import Task
 
 inputs = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
 task = Task(

@@ -14,12 +14,13 @@ from jaxrecipe import recipe
 from jaxrecipe.checks.table import Check, Need
 from jaxrecipe.diagnosis.finding import failure, warning
 from jaxrecipe.diagnosis.measure import Measure
+from jaxrecipe.parts import Model
 from jaxrecipe.report.evidence import Table
 from jaxrecipe.report.report import Report
 from jaxrecipe.report.result import Result, Status
 from jaxrecipe.setup import Setup, TimeLimitError, make_setup
 from jaxrecipe.targets import Values
-from jaxrecipe.task import Model, Task
+from jaxrecipe.task import Task
 from jaxrecipe.validate import InvalidTaskError
 
 

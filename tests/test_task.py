@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jaxrecipe.parts import Loop, Model, per_example
 from jaxrecipe.precision.policy import Policy
 from jaxrecipe.targets import Classes, Unspecified, Values
-from jaxrecipe.task import Loop, Model, Task, per_example
+from jaxrecipe.task import Task
 
 X, Y = np.ones((4, 2), np.float32), np.array([0, 1, 0, 1], np.int32)
 MODEL = Model(lambda key, x: ({}, {}), lambda p, s, x, *, train, key: (x, s))

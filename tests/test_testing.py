@@ -21,7 +21,8 @@ from jaxrecipe.diagnosis.finding import failure, warning
 from jaxrecipe.diagnosis.measure import Measure
 from jaxrecipe.report.result import Result, skipped
 from jaxrecipe.targets import Values
-from jaxrecipe.task import Model, Task
+from jaxrecipe.parts import Model
+from jaxrecipe.task import Task
 from jaxrecipe.testing import recipe_tests
 
 made = []

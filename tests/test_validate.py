@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxrecipe.diagnosis.causes.table import CAUSES
+from jaxrecipe.parts import Loop, Model, per_example
 from jaxrecipe.targets import Binary, Classes, MultiLabel, Tokens, Unspecified, Values
-from jaxrecipe.task import Loop, Model, Task, per_example
+from jaxrecipe.task import Task
 from jaxrecipe.validate import InvalidTaskError, Problem, problems, validate
 
 cross_entropy = optax.softmax_cross_entropy_with_integer_labels

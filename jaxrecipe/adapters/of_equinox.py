@@ -20,7 +20,7 @@ from jaxrecipe.adapters.common import (
     nest,
     require,
 )
-from jaxrecipe.task import Model
+from jaxrecipe.parts import Model
 
 
 def equinox(module: Any, *, axis_name: str = "batch", spread: bool = False, name: str | None = None) -> Model:

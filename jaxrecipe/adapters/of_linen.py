@@ -18,7 +18,7 @@ from jaxrecipe.adapters.common import (
     key_or_fixed,
     require,
 )
-from jaxrecipe.task import Model
+from jaxrecipe.parts import Model
 
 if TYPE_CHECKING:
     import flax.linen

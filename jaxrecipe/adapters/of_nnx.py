@@ -23,7 +23,7 @@ from jaxrecipe.adapters.common import (
     nest,
     require,
 )
-from jaxrecipe.task import Model
+from jaxrecipe.parts import Model
 
 
 def nnx(module: Any, *, train_argument: TrainArgument = None, spread: bool = False, name: str | None = None) -> Model:

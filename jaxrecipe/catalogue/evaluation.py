@@ -11,8 +11,9 @@ from jaxrecipe.catalogue import bases, models
 from jaxrecipe.catalogue.bases.preparing import shifted
 from jaxrecipe.catalogue.fault import Fault
 from jaxrecipe.catalogue.own_loop import Evaluate, Predict, State, batches, exact_evaluation, scores, with_own_loop
+from jaxrecipe.parts import Model
 from jaxrecipe.precision.loss_scale import no_loss_scale, static_loss_scale
-from jaxrecipe.task import Model, Task
+from jaxrecipe.task import Task
 
 
 def dropout_at_eval(task: Task) -> Task:

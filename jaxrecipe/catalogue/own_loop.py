@@ -13,7 +13,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxrecipe.task import Loop, Task
+from jaxrecipe.parts import Loop
+from jaxrecipe.task import Task
 
 State = dict[str, Any]
 """`params`, `stats` (the model's state), `opt`, `step`, and what a changed part adds."""

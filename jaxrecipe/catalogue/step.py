@@ -12,9 +12,10 @@ from jaxrecipe.catalogue.bases.preparing import shifted
 from jaxrecipe.catalogue.edits import frozen
 from jaxrecipe.catalogue.fault import Fault
 from jaxrecipe.catalogue.own_loop import with_own_loop
+from jaxrecipe.parts import Model
 from jaxrecipe.precision.loss_scale import no_loss_scale
 from jaxrecipe.precision.policy import Policy
-from jaxrecipe.task import Model, Task
+from jaxrecipe.task import Task
 
 
 def learning_rate_huge(task: Task) -> Task:

@@ -77,6 +77,21 @@ DECLARED_TARGET = Need(
     lambda setup: any(head.behavior.form != "undeclared" for head in heads(setup.task.target)),
     "No target is declared. Say what is predicted, as target=jr.Classes(10).",
 )
+MODEL = Need(
+    lambda setup: setup.task.has_model,
+    "There is no model. Give Task(model=jr.linen(module)), jr.nnx, jr.equinox or jr.Model(init, apply).",
+)
+LOSS = Need(
+    lambda setup: setup.task.has_loss,
+    "There is no loss of outputs and targets. Give Task(loss=...): loss(outputs, targets) returns one number an "
+    "example.",
+)
+OPTIMIZER = Need(
+    lambda setup: setup.task.has_optimizer,
+    "There is no optimizer. Give Task(optimizer=...), the optax transformation that your step uses.",
+)
+LEARNER = (MODEL, LOSS)
+"""What a check needs that runs the model itself and looks at the loss of each example."""
 TEST_DATA = Need(lambda setup: setup.test is not None, "There are no test data. Give Task(test=(inputs, targets)).")
 
 
@@ -135,37 +150,50 @@ RECIPE: tuple[Check, ...] = (
     _data(label_noise),
     _data(outliers),
     Check(run=fix_random_seed, stage="skeleton", step="fix random seed", cost="steps"),
-    Check(run=simplify, stage="skeleton", step="simplify"),
+    Check(run=simplify, stage="skeleton", step="simplify", needs=LEARNER),
     Check(
         run=exact_eval,
         stage="skeleton",
         step="add significant digits to your eval",
-        needs=(EVALUATION, INDEPENDENT_EXAMPLES),
+        needs=(*LEARNER, EVALUATION, INDEPENDENT_EXAMPLES),
     ),
-    Check(run=loss_at_init, stage="skeleton", step="verify loss @ init"),
-    Check(run=init_well, stage="skeleton", step="init well"),
+    Check(run=loss_at_init, stage="skeleton", step="verify loss @ init", needs=LEARNER),
+    Check(run=init_well, stage="skeleton", step="init well", needs=LEARNER),
     Check(run=human_baseline, stage="skeleton", step="human baseline", cost="data"),
-    Check(run=input_independent_baseline, stage="skeleton", step="input-independent baseline", cost="training"),
-    Check(run=overfit_one_batch, stage="skeleton", step="overfit one batch", cost="training"),
+    Check(
+        run=input_independent_baseline,
+        stage="skeleton",
+        step="input-independent baseline",
+        cost="training",
+        needs=LEARNER,
+    ),
+    Check(run=overfit_one_batch, stage="skeleton", step="overfit one batch", cost="training", needs=LEARNER),
     Check(
         run=verify_decreasing_training_loss,
         stage="skeleton",
         step="verify decreasing training loss",
         cost="training",
+        needs=LEARNER,
     ),
     Check(run=visualize_just_before_the_net, stage="skeleton", step="visualize just before the net", cost="data"),
-    Check(run=visualize_prediction_dynamics, stage="skeleton", step="visualize prediction dynamics", cost="steps"),
-    Check(run=chart_dependencies, stage="skeleton", step="use backprop to chart dependencies"),
-    Check(run=chart_time_dependencies, stage="skeleton", step="use backprop to chart dependencies"),
-    Check(run=chart_input_dependencies, stage="skeleton", step="use backprop to chart dependencies"),
-    Check(run=generalize_a_special_case, stage="skeleton", step="generalize a special case"),
-    Check(run=updates, stage="skeleton", cost="steps"),
-    Check(run=mode_consistency, stage="skeleton"),
-    Check(run=reference_step, stage="skeleton", cost="steps"),
+    Check(
+        run=visualize_prediction_dynamics,
+        stage="skeleton",
+        step="visualize prediction dynamics",
+        cost="steps",
+        needs=LEARNER,
+    ),
+    Check(run=chart_dependencies, stage="skeleton", step="use backprop to chart dependencies", needs=LEARNER),
+    Check(run=chart_time_dependencies, stage="skeleton", step="use backprop to chart dependencies", needs=LEARNER),
+    Check(run=chart_input_dependencies, stage="skeleton", step="use backprop to chart dependencies", needs=LEARNER),
+    Check(run=generalize_a_special_case, stage="skeleton", step="generalize a special case", needs=LEARNER),
+    Check(run=updates, stage="skeleton", cost="steps", needs=LEARNER),
+    Check(run=mode_consistency, stage="skeleton", needs=LEARNER),
+    Check(run=reference_step, stage="skeleton", cost="steps", needs=(*LEARNER, OPTIMIZER)),
     Check(run=checkpoint_round_trip, stage="skeleton", cost="steps", needs=(SAVE_AND_RESTORE,)),
-    Check(run=precision_parity, stage="precision"),
-    Check(run=loss_scale, stage="precision", cost="steps"),
-    Check(run=half_precision_updates, stage="precision", cost="steps"),
+    Check(run=precision_parity, stage="precision", needs=LEARNER),
+    Check(run=loss_scale, stage="precision", cost="steps", needs=LEARNER),
+    Check(run=half_precision_updates, stage="precision", cost="steps", needs=LEARNER),
 )
 """Every check, in the order in which the recipe takes the steps."""
 

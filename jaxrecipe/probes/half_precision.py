@@ -14,11 +14,11 @@ from jax.extend import core
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from jaxrecipe import trees
+from jaxrecipe.parts import Model
 from jaxrecipe.precision import loss_scale as scaling
 from jaxrecipe.precision.activations import activation_shapes, watched
 from jaxrecipe.precision.policy import Policy, apply_policy
 from jaxrecipe.setup import Setup
-from jaxrecipe.task import Model
 
 PyTree = Any
 Loss = Callable[..., Float[Array, ""]]

@@ -16,8 +16,9 @@ from jaxrecipe.precision.policy import Policy, apply_policy
 from jaxrecipe.training.intervals import Estimate, mean_interval, share_or_mean
 
 if TYPE_CHECKING:
+    from jaxrecipe.parts import LossFn, Prepare
     from jaxrecipe.targets import Metric
-    from jaxrecipe.task import LossFn, Prepare, Task
+    from jaxrecipe.task import Task
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from jaxtyping import Int, PRNGKeyArray
 from jaxrecipe import trees
 from jaxrecipe.data.batches import Batch
 from jaxrecipe.data.sources import Source
-from jaxrecipe.task import Loop, Task
+from jaxrecipe.parts import Loop
+from jaxrecipe.task import Task
 from jaxrecipe.training.checkpoints import checkpoint_writer, restore_checkpoint
 from jaxrecipe.training.evaluation import evaluate
 from jaxrecipe.training.state import TrainState, init_state

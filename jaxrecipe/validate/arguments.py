@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxrecipe.inputs import INPUT_KINDS
+from jaxrecipe.parts import Loop, Model
 from jaxrecipe.precision.loss_scale import LossScale
 from jaxrecipe.precision.policy import parse_policy
 from jaxrecipe.targets import Classes, MultiLabel, Tokens, is_target
-from jaxrecipe.task import Loop, Model, Task
+from jaxrecipe.task import Task
 from jaxrecipe.validate.problem import Problem, kind_of
 
 
@@ -146,6 +147,7 @@ def find(task: Task) -> Iterator[Problem]:
         value = getattr(task, field.name)
         if not field.holds(value):
             yield Problem(where=f"task.{field.name}", got=_described(value), wanted=field.wanted, fix=field.fix)
+    yield from _missing_parts(task)
     yield from _problems_of_target("task.target", task.target)
     try:
         parse_policy(task.policy)
@@ -156,6 +158,17 @@ def find(task: Task) -> Iterator[Problem]:
             wanted="a Policy or the name of one",
             fix='Use "float32", "bfloat16", "float16" or jr.Policy(...).',
         )
+
+
+def _missing_parts(task: Task) -> Iterator[Problem]:
+    """Parts without which nothing can be trained, where there is no loop that trains."""
+    if task.loop is not None:
+        return
+    given = {"model": task.has_model, "loss": task.has_loss, "optimizer": task.has_optimizer}
+    for field in FIELDS:
+        if not given.get(field.name, True):
+            fix = f"{field.fix} A training step of your own needs none: jr.Task.from_step(step, state, batches)."
+            yield Problem(where=f"task.{field.name}", got="nothing", wanted=field.wanted, fix=fix)
 
 
 def _described(value: Any) -> str:

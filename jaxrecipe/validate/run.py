@@ -70,7 +70,7 @@ def _problems_of_functions(task: Task, train: data.Split, test: data.Split | Non
 def _find_parts(traced: shapes.Traced, task: Task, broken: set[str]) -> None:
     """What is wrong with each part that is of the right kind and has what it needs."""
     shapes.find_inputs(traced)
-    if "loss" not in broken:
+    if "loss" not in broken and task.has_model and task.has_loss:
         shapes.find_losses(traced, task)
     if "target" not in broken:
         known = len(traced.problems)
@@ -79,9 +79,11 @@ def _find_parts(traced: shapes.Traced, task: Task, broken: set[str]) -> None:
         fits = len(traced.problems) == known or task.metrics is not None
         if "metrics" not in broken and fits:
             shapes.find_metrics(traced, task)
+    if task.loop is not None and "loop" not in broken and not task.has_model:
+        training.find_loop(traced, task.loop)
     if traced.params is None:
         return
-    if "optimizer" not in broken:
+    if "optimizer" not in broken and task.has_optimizer:
         training.find_optimizer(traced, task)
     if "frozen" not in broken:
         training.find_frozen(traced, task)

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxrecipe import trees
+from jaxrecipe.parts import Model
 from jaxrecipe.precision.policy import apply_policy
-from jaxrecipe.task import Model, Task
+from jaxrecipe.task import Task
 from jaxrecipe.validate.problem import Problem, PyTree, described, differences, kind_of, listed, message_of, shape_of
 
 TRACEABLE = "It is traced by JAX: use jax.numpy on arrays, and let Python decide only by `train`, shapes and constants."
@@ -66,6 +67,8 @@ def trace(task: Task, raw: tuple[PyTree, PyTree], size: int) -> Traced:
     if traced.batch is None:
         return traced
     traced.augmented = _augmented(traced, task)
+    if not task.has_model:
+        return traced
     variables = _initial(traced, task.model, "task.model.init")
     if variables is None:
         return traced

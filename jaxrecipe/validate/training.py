@@ -7,8 +7,9 @@ import jax
 import numpy as np
 
 from jaxrecipe import trees
+from jaxrecipe.parts import Loop, Model
 from jaxrecipe.precision.policy import apply_policy, storage_params
-from jaxrecipe.task import Loop, Model, Task
+from jaxrecipe.task import Task
 from jaxrecipe.validate.problem import Problem, PyTree, described, differences, kind_of, listed, message_of
 from jaxrecipe.validate.shapes import TRACEABLE, Traced, strong
 
@@ -78,7 +79,10 @@ def _outputs(traced: Traced, task: Task, model: Model, where: str) -> Any:
 
 
 def find_loop(traced: Traced, loop: Loop) -> None:
-    """The user's own loop, as far as it can be traced: code that runs on the host is left for when it runs."""
+    """The user's own loop, as far as it can be traced: code that runs on the host is left for when it runs.
+
+    Its variables are compared with those of the model where there is one.
+    """
     if loop.batches is not None:
         _check_batches(traced, loop.batches)
     state = _looped(traced, "task.loop.init", loop.init, jax.random.key(0), wanted="a state from a key")
@@ -86,14 +90,14 @@ def find_loop(traced: Traced, loop: Loop) -> None:
         return
     wanted = "a pair (params, model_state) from the state"
     variables = _looped(traced, "task.loop.variables", loop.variables, state, wanted=wanted)
-    if variables is not None:
+    if variables is not None and traced.params is not None:
         _check_variables(traced, variables)
     batch = traced.augmented or traced.batch
     wanted = "a pair (state, metrics) from (state, inputs, targets, key)"
     given = _looped(traced, "task.loop.step", loop.step, state, *batch, jax.random.key(0), wanted=wanted)
     if given is not None:
         _check_step(traced, state, given)
-    if loop.predict is not None:
+    if loop.predict is not None and traced.evaluated is not None:
         wanted = f"outputs like those of task.model: {described(traced.evaluated)}"
         outputs = _looped(traced, "task.loop.predict", loop.predict, state, traced.batch[0], wanted=wanted)
         lines = differences(traced.evaluated, outputs) if None not in (outputs, traced.evaluated) else []

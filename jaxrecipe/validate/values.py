@@ -21,10 +21,11 @@ def find(task: Task, split: Split, *, runs: bool) -> Iterator[Problem]:
     all.
     """
     for side, rows in nonfinite_rows(split).items():
-        if not rows.size or (runs and _copes(task, split, rows[:PROBED])):
+        if not rows.size or (runs and task.has_model and task.has_loss and _copes(task, split, rows[:PROBED])):
             continue
         scope = f"{len(split.rows)}{'' if split.whole else ' sampled'}"
         yield Problem(
+            severity="error" if task.has_model else "warning",  # a step of the user's own may mask them
             where=f"{split.where}, {side}",
             got=f"NaN or infinity in {rows.size} of {scope} examples, first in example {rows[0]}",
             wanted="finite numbers, or a task whose loss and gradients stay finite on them",

@@ -247,7 +247,8 @@ import jax.numpy as jnp, numpy as np, optax
 from jax.sharding import NamedSharding, PartitionSpec as P, AxisType
 from jaxrecipe.data.batches import Batch
 from jaxrecipe.precision.loss_scale import dynamic_loss_scale
-from jaxrecipe.task import Model, Task
+from jaxrecipe.parts import Model
+from jaxrecipe.task import Task
 from jaxrecipe.training.state import init_state
 from jaxrecipe.training.step import make_train_step
 

@@ -7,9 +7,10 @@ import numpy as np
 import optax
 import pytest
 
+from jaxrecipe.parts import Model
 from jaxrecipe.setup import Setup, make_setup
 from jaxrecipe.targets import TargetTree
-from jaxrecipe.task import Model, Task
+from jaxrecipe.task import Task
 
 
 @pytest.fixture

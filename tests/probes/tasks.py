@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import optax
 
+from jaxrecipe.parts import Model
 from jaxrecipe.setup import Setup, make_setup
-from jaxrecipe.task import Model, Task
+from jaxrecipe.task import Task
 
 
 def setup_of(x: Any = None, y: Any = None, *, items: Any = None, **facts: Any) -> Setup:

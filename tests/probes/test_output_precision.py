@@ -4,9 +4,10 @@ import jax.numpy as jnp
 import pytest
 
 from jaxrecipe.compiles import counting_compiles
+from jaxrecipe.parts import Model
 from jaxrecipe.probes.output_precision import computes_in_half
 from jaxrecipe.setup import make_setup
-from jaxrecipe.task import Model, Task
+from jaxrecipe.task import Task
 from tests.zoo.healthy import digits_task
 
 

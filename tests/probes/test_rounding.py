@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxrecipe.parts import Model
 from jaxrecipe.probes.rounding import (
     changed,
     model_rounding,
@@ -15,7 +16,7 @@ from jaxrecipe.probes.rounding import (
     relative_rounding,
 )
 from jaxrecipe.setup import make_setup
-from jaxrecipe.task import Model, Task
+from jaxrecipe.task import Task
 from tests.zoo.healthy import digits_task
 
 EPS = {"float32": 2.0**-23, "bfloat16": 2.0**-7, "float16": 2.0**-10}

@@ -9,8 +9,9 @@ import numpy as np
 import optax
 import pytest
 
+from jaxrecipe.parts import Model
 from jaxrecipe.targets import Classes
-from jaxrecipe.task import Model, Task
+from jaxrecipe.task import Task
 
 
 def noisy_model() -> Model:

@@ -64,8 +64,9 @@ def exact_task(data: Any) -> Any:
     """A set-up in which float32 makes no rounding error, so that results must be equal to the last bit."""
     import optax
 
+    from jaxrecipe.parts import Model
     from jaxrecipe.targets import Values
-    from jaxrecipe.task import Model, Task
+    from jaxrecipe.task import Task
 
     def apply(params: Any, state: Any, inputs: Any, *, train: bool, key: Any) -> Any:
         return inputs.sum(axis=1) * params, state

@@ -11,9 +11,9 @@ import pytest
 
 from jaxrecipe.compiles import counting_compiles
 from jaxrecipe.data.batches import Batch
+from jaxrecipe.parts import Model
 from jaxrecipe.precision.loss_scale import dynamic_loss_scale, static_loss_scale
 from jaxrecipe.precision.memory import step_memory
-from jaxrecipe.task import Model
 from jaxrecipe.training.step import last_bad_path, make_train_step, masked_mean
 from jaxrecipe.training.steps import new_state
 

@@ -13,8 +13,9 @@ from jaxrecipe.catalogue.edits import on_outputs as after_model
 from jaxrecipe.catalogue.edits import on_params as with_init
 from jaxrecipe.catalogue.edits import on_train
 from jaxrecipe.catalogue.own_loop import with_own_loop
+from jaxrecipe.parts import Model
 from jaxrecipe.targets import Classes
-from jaxrecipe.task import Model, Task
+from jaxrecipe.task import Task
 from tests.zoo.healthy import digits_task, dropout_task, linear, regression_task
 
 __all__ = ["after_model", "before_model", "with_init"]

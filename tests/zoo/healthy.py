@@ -9,8 +9,9 @@ import numpy as np
 import optax
 
 from jaxrecipe.data.datasets import digits
+from jaxrecipe.parts import Model
 from jaxrecipe.targets import Binary, Classes, MultiLabel, Tokens, Unspecified, Values
-from jaxrecipe.task import Model, Task
+from jaxrecipe.task import Task
 
 cross_entropy = optax.softmax_cross_entropy_with_integer_labels
 

@@ -12,8 +12,9 @@ import numpy as np
 import optax
 
 from jaxrecipe import trees
+from jaxrecipe.parts import Loop
 from jaxrecipe.probes.schedules import schedule_counters, with_counters
-from jaxrecipe.task import Loop, Task
+from jaxrecipe.task import Task
 
 State = dict[str, Any]
 

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxrecipe.catalogue import evaluation, model, step
-from jaxrecipe.task import Loop, Model, Task
+from jaxrecipe.parts import Loop, Model
+from jaxrecipe.task import Task
 from tests.zoo.broken import with_init
 from tests.zoo.healthy import batch_norm_task, digits_task, dropout_task
 

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxrecipe.parts import Model
 from jaxrecipe.targets import Classes, Tokens
-from jaxrecipe.task import Model, Task
+from jaxrecipe.task import Task
 from tests.zoo.healthy import cross_entropy, dense, linear, stateless
 
 TOKENS, LENGTH, WIDTH = 12, 10, 16

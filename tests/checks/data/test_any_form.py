@@ -14,10 +14,11 @@ from jaxrecipe.checks.data.data_order import data_order
 from jaxrecipe.checks.data.finite_inputs import finite_inputs
 from jaxrecipe.checks.data.labels import labels
 from jaxrecipe.checks.data.outliers import outliers
+from jaxrecipe.parts import Loop, Model
 from jaxrecipe.report.report import Report
 from jaxrecipe.report.result import Result, Status
 from jaxrecipe.targets import Binary, Classes, MultiLabel, Tokens, Unspecified, Values
-from jaxrecipe.task import Loop, Model, Task
+from jaxrecipe.task import Task
 from tests.zoo.healthy import digits_task
 
 Run = Callable[..., Result]

@@ -11,8 +11,9 @@ import pytest
 
 from jaxrecipe.checks.data.finite_inputs import finite_inputs
 from jaxrecipe.data.datasets import digits
+from jaxrecipe.parts import Model
 from jaxrecipe.report.result import Result, Status, Table
-from jaxrecipe.task import Model, Task
+from jaxrecipe.task import Task
 from tests.zoo.healthy import HEALTHY, digits_task, flat, language_model_task, linear, mlp_model, regression_task
 
 Run = Callable[..., Result]

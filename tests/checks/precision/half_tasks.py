@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import optax
 
 from jaxrecipe import trees
+from jaxrecipe.parts import Loop, Model
 from jaxrecipe.precision.loss_scale import dynamic_loss_scale
-from jaxrecipe.task import Loop, Model, Task
+from jaxrecipe.task import Task
 from tests.zoo.broken import with_init
 from tests.zoo.healthy import cross_entropy, digits_task, flat, linear, mlp_model
 

@@ -11,9 +11,10 @@ import pytest
 from jaxtyping import Array
 
 from jaxrecipe.checks.skeleton.loss_at_init import loss_at_init
+from jaxrecipe.parts import Model
 from jaxrecipe.report.result import Result, Status
 from jaxrecipe.targets import Values
-from jaxrecipe.task import Model, Task
+from jaxrecipe.task import Task
 from tests.zoo import broken
 from tests.zoo.broken import after_model, with_init
 from tests.zoo.healthy import (

@@ -72,7 +72,9 @@ def _lost_of_image(constant: np.ndarray, constant_warn: float) -> str:
 
 
 def parameters(setup: Setup) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes of the model's parameters by path, from tracing its init alone."""
+    """Shapes of the model's parameters by path, from tracing its init alone where there is one."""
+    if not setup.task.has_model:
+        return trees.named_leaves(setup.params)
     params, _ = jax.eval_shape(setup.task.model.init, setup.key, setup.batch[0])
     return trees.named_leaves(params)
 

@@ -18,9 +18,9 @@ from jaxrecipe.checks.skeleton.checkpoint_round_trip.leaves import (
 from jaxrecipe.diagnosis.causes.table import cause
 from jaxrecipe.diagnosis.finding import Finding, failure, warning
 from jaxrecipe.diagnosis.measure import Measure
+from jaxrecipe.parts import Loop
 from jaxrecipe.report.result import Result, Table, skipped
 from jaxrecipe.setup import Setup
-from jaxrecipe.task import Loop
 
 TEMPLATE_KEY = 1_000_003
 """Folded into the key for the fresh state that is restored into, so that it starts elsewhere."""

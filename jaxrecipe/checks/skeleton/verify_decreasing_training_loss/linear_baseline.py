@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxrecipe import trees
+from jaxrecipe.parts import Model
 from jaxrecipe.probes.dependencies import on_host
 from jaxrecipe.setup import Setup
 from jaxrecipe.targets import Tokens, heads
-from jaxrecipe.task import Model
 
 DIRECTIONS = 32
 """Directions of the inputs that the rival sees: few against the examples, so that it cannot memorize them."""

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from jaxrecipe.checks.data.data_order import data_order
+from jaxrecipe.parts import Loop
 from jaxrecipe.report.evidence import Matrix
 from jaxrecipe.report.result import Result, Status
 from jaxrecipe.targets import Classes, Unspecified
-from jaxrecipe.task import Loop, Task
+from jaxrecipe.task import Task
 from tests.zoo.healthy import HEALTHY, digits_task, language_model_task, regression_task
 from tests.zoo.modes import hand_loop
 

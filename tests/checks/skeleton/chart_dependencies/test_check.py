@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from jaxrecipe.checks.skeleton.chart_dependencies import chart_dependencies
+from jaxrecipe.parts import Model
 from jaxrecipe.report.result import Matrix, Result, Status
-from jaxrecipe.task import Model, Task
+from jaxrecipe.task import Task
 from tests.zoo import broken
 from tests.zoo.healthy import HEALTHY, batch_norm_task, digits_task, flat, regression_task, three_parameters_task
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from jaxrecipe.checks.skeleton.chart_input_dependencies import chart_input_dependencies
+from jaxrecipe.parts import Model
 from jaxrecipe.report.result import Result, Status
 from jaxrecipe.targets import Tokens
-from jaxrecipe.task import Model, Task
+from jaxrecipe.task import Task
 from tests.zoo import sequences as s
 from tests.zoo.broken import before_model, with_init
 from tests.zoo.healthy import (

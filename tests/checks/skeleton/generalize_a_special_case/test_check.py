@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from jaxrecipe.checks.skeleton.generalize_a_special_case import generalize_a_special_case
+from jaxrecipe.parts import Loop, Model
 from jaxrecipe.report.result import Result, Status
 from jaxrecipe.targets import Classes
-from jaxrecipe.task import Loop, Model, Task
+from jaxrecipe.task import Task
 from tests.zoo import broken, modes
 from tests.zoo import sequences as s
 from tests.zoo.healthy import (

@@ -10,8 +10,8 @@ import pytest
 from jaxrecipe.checks.skeleton.generalize_a_special_case.augmentation import augmentation_findings
 from jaxrecipe.checks.skeleton.generalize_a_special_case.reported_loss import reported_loss
 from jaxrecipe.checks.skeleton.generalize_a_special_case.softmax_axis import softmax_findings
+from jaxrecipe.parts import Loop
 from jaxrecipe.setup import make_setup
-from jaxrecipe.task import Loop
 from tests.zoo import broken, modes
 from tests.zoo import sequences as s
 from tests.zoo.healthy import HEALTHY, digits_task, three_parameters_task

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import pytest
 
 from jaxrecipe.checks.skeleton.mode_consistency import mode_consistency
+from jaxrecipe.parts import Model
 from jaxrecipe.report.result import Result, Status
-from jaxrecipe.task import Model, Task
+from jaxrecipe.task import Task
 from tests.zoo import modes
 from tests.zoo.healthy import batch_norm_task, digits_task, dropout_task
 

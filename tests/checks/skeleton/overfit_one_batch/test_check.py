@@ -11,9 +11,10 @@ import pytest
 from jaxtyping import Array
 
 from jaxrecipe.checks.skeleton.overfit_one_batch import overfit_one_batch
+from jaxrecipe.parts import Model
 from jaxrecipe.report.result import Result, Status, Table
 from jaxrecipe.targets import Classes, Values
-from jaxrecipe.task import Model, Task
+from jaxrecipe.task import Task
 from tests.zoo import broken
 from tests.zoo.broken import after_model
 from tests.zoo.healthy import (

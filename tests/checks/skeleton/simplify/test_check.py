@@ -10,9 +10,10 @@ import optax
 import pytest
 
 from jaxrecipe.checks.skeleton.simplify import simplify
+from jaxrecipe.parts import Model
 from jaxrecipe.precision.loss_scale import dynamic_loss_scale
 from jaxrecipe.report.result import Result, Status, Table
-from jaxrecipe.task import Model, Task
+from jaxrecipe.task import Task
 from tests.zoo.broken import reshape_for_transpose
 from tests.zoo.healthy import batch_norm_task, contrastive_task, digits_task, dropout_task
 from tests.zoo.loops import evaluating, loop_with

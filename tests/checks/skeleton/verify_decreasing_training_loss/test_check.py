@@ -8,8 +8,9 @@ import optax
 import pytest
 
 from jaxrecipe.checks.skeleton.verify_decreasing_training_loss import verify_decreasing_training_loss
+from jaxrecipe.parts import Model
 from jaxrecipe.report.result import Curve, Result, Status
-from jaxrecipe.task import Model, Task
+from jaxrecipe.task import Task
 from tests.zoo import sequences as s
 from tests.zoo.broken import after_model
 from tests.zoo.healthy import (

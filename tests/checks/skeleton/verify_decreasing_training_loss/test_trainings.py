@@ -11,8 +11,8 @@ from jaxrecipe.checks.skeleton.verify_decreasing_training_loss.trainings import 
     race_against_linear,
     training_loss,
 )
+from jaxrecipe.parts import Model
 from jaxrecipe.setup import make_setup
-from jaxrecipe.task import Model
 from tests.zoo.broken import after_model
 from tests.zoo.healthy import autoencoder_task, contrastive_task, digits_task, language_model_task
 

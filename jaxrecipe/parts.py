@@ -1,0 +1,114 @@
+"""The parts of a training set-up as values: Model, Loop, the forms of functions, and what stands where a part was not
+given.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import jax
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+PyTree = Any
+Inputs = PyTree
+"""A pytree of arrays with a leading batch axis."""
+Targets = PyTree
+"""A pytree of arrays with the same leading batch axis."""
+LossFn = Callable[[PyTree, Targets], Float[Array, "batch"]]
+"""`loss(outputs, targets) -> [batch]`: one number an example. The library takes the mean, in float32."""
+Prepare = Callable[[Inputs, Targets], tuple[Inputs, Targets]]
+Augment = Callable[[PRNGKeyArray, Inputs, Targets], tuple[Inputs, Targets]]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model as two pure functions.
+
+    Attributes:
+        init: `init(key, inputs) -> (params, state)`. `params` is what the optimizer trains; `state` is what a forward
+            pass may change (batch statistics), `{}` or `()` when there is none.
+        apply: `apply(params, state, inputs, *, train, key) -> (outputs, state)`. `train` is a Python bool;
+            `key` feeds dropout and the like, and may be None when `train` is False.
+        name: what reports call it.
+    """
+
+    init: Callable[[PRNGKeyArray, Inputs], tuple[PyTree, PyTree]]
+    apply: Callable[..., tuple[PyTree, PyTree]]
+    name: str = "model"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loop:
+    """The user's own training loop, so that the checks exercise what will really run.
+
+    The state may be of any type that is a pytree. Each function may be jitted and may donate its state: it is only
+    ever given a copy. Inputs and targets arrive prepared (and, for `step`, augmented) if the task says how.
+
+    Attributes:
+        init: `init(key) -> state`, a fresh state: parameters, optimizer state and all.
+        step: `step(state, inputs, targets, key) -> (state, metrics)`, one update on one batch; `metrics` is a mapping
+            of scalars that may hold "loss".
+        variables: `variables(state) -> (params, model_state)`, in the form that the task's `Model.apply` takes.
+        evaluate: `evaluate(state, inputs, targets, batch_size) -> {name: number}` over the whole set that is given, or
+            None.
+        predict: `predict(state, inputs) -> outputs` as used at evaluation time, or None.
+        save, restore: `save(state, directory)` and `restore(directory, template) -> state`, or None.
+        batches: `batches(epoch) -> iterable of (inputs, targets)`, the batches of epoch 0, 1, ... as your loader hands
+            them out, in that order and before `Task.prepare` and `Task.augment`; or None. `data_order` looks at two
+            epochs of them.
+    """
+
+    init: Callable[[PRNGKeyArray], PyTree]
+    step: Callable[[PyTree, Inputs, Targets, PRNGKeyArray], tuple[PyTree, Mapping[str, Any]]]
+    variables: Callable[[PyTree], tuple[PyTree, PyTree]]
+    evaluate: Callable[[PyTree, Inputs, Targets, int], Mapping[str, Any]] | None = None
+    predict: Callable[[PyTree, Inputs], PyTree] | None = None
+    save: Callable[[PyTree, str], None] | None = None
+    restore: Callable[[str, PyTree], PyTree] | None = None
+    batches: Callable[[int], Iterable[tuple[Inputs, Targets]]] | None = None
+
+
+class MissingPartError(RuntimeError):
+    """Something needs a part of the task that was not given; the message says which, and how to give it."""
+
+
+@dataclass(frozen=True)
+class Absent:
+    """What stands in a task where a part was not given: a function that says so when it is called.
+
+    Attributes:
+        part: what is missing, in words.
+        fix: how to give it.
+    """
+
+    part: str
+    fix: str
+
+    def __call__(self, *_: Any, **__: Any) -> NoReturn:
+        """Raise MissingPartError, whatever it is given."""
+        raise MissingPartError(f"The task has no {self.part}. {self.fix}")
+
+
+_NO_MODEL = Absent("model", "Give Task(model=jr.linen(module)), jr.nnx, jr.equinox or jr.Model(init, apply).")
+NO_MODEL = Model(init=_NO_MODEL, apply=_NO_MODEL, name="no model")
+NO_LOSS = Absent("loss", "Give Task(loss=...): loss(outputs, targets) returns one number an example.")
+_NO_OPTIMIZER = Absent("optimizer", "Give Task(optimizer=...), the optax transformation that your step uses.")
+NO_OPTIMIZER = optax.GradientTransformation(init=_NO_OPTIMIZER, update=_NO_OPTIMIZER)
+
+
+def per_example(loss: Callable[[PyTree, Targets], Float[Array, ""]]) -> LossFn:
+    """Turn a loss that reduces a batch to a scalar into one that gives `[batch]`.
+
+    The given loss is called on batches of one example, which makes any sum or mean over the batch harmless. A loss
+    that needs the whole batch (contrastive) cannot be adapted this way: write it to give one number an example.
+    """
+
+    def losses(outputs: PyTree, targets: Targets) -> Float[Array, "batch"]:
+        def one(output: PyTree, target: PyTree) -> Float[Array, ""]:
+            alone = jax.tree.map(lambda leaf: leaf[None], (output, target))
+            return loss(*alone)
+
+        return jax.vmap(one)(outputs, targets)
+
+    return losses
