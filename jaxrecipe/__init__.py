@@ -28,6 +28,9 @@ from jaxrecipe.validate import InvalidTaskError, validate
 
 __version__ = "0.1.0"
 
+InvalidTask = InvalidTaskError
+"""What `InvalidTaskError` was called before; the same class, so that older programs still catch it."""
+
 __all__ = [
     "RECIPE",
     "Binary",
@@ -35,6 +38,7 @@ __all__ = [
     "Check",
     "Classes",
     "Finding",
+    "InvalidTask",
     "InvalidTaskError",
     "Loop",
     "Measure",

@@ -722,6 +722,45 @@ def test_a_mistake_is_told_in_four_parts(row: Row) -> None:
         validate(task)
 
 
+def nothing(*_args: Any, **_named: Any) -> None:
+    """A function whose last line lacks `return`."""
+
+
+FORGOTTEN: dict[str, Callable[[], Task]] = {
+    "task.loss": lambda: BASE.replace(loss=nothing),
+    "task.model.init": lambda: BASE.replace(model=Model(nothing, linear().apply)),
+    "task.model.apply": lambda: BASE.replace(model=Model(linear().init, nothing)),
+    "task.prepare": lambda: BASE.replace(prepare=nothing),
+    "task.augment": lambda: BASE.replace(augment=nothing),
+    "task.metrics['accuracy']": lambda: BASE.replace(metrics={"accuracy": nothing}),
+    "task.optimizer.init": lambda: BASE.replace(
+        optimizer=optax.GradientTransformation(nothing, optax.adam(1.0).update)
+    ),
+    "task.optimizer.update": lambda: BASE.replace(
+        optimizer=optax.GradientTransformation(optax.adam(1.0).init, nothing)
+    ),
+    **{
+        f"task.loop.{name}": lambda name=name: BASE.replace(loop=own_loop(**{name: nothing}))
+        for name in ("init", "step", "variables", "evaluate", "predict", "batches")
+    },
+    "task.loop.restore": lambda: BASE.replace(loop=own_loop(save=nothing, restore=nothing)),
+}
+
+
+@pytest.mark.parametrize("where", FORGOTTEN)
+def test_a_forgotten_return_is_named_before_anything_runs(where: str) -> None:
+    told = [one for one in problems(FORGOTTEN[where]()) if one.where.startswith(where) and one.severity == "error"]
+    assert told
+    assert "None" in told[0].got
+    assert told[0].wanted
+
+
+def test_what_returns_nothing_on_purpose_is_fine() -> None:
+    plain = optax.GradientTransformation(lambda _params: None, lambda grads, state, _params=None: (grads, state))
+    assert not problems(BASE.replace(optimizer=plain))
+    assert not problems(BASE.replace(loop=own_loop(save=nothing, restore=lambda _folder, template: template)))
+
+
 @pytest.mark.parametrize("make", HEALTHY.values(), ids=HEALTHY.keys())
 def test_what_is_right_raises_no_word(make: Callable[[], Task]) -> None:
     assert [str(problem) for problem in problems(make())] == []

@@ -105,6 +105,12 @@ def listed(lines: Sequence[str], most: int = 4) -> str:
     return "; ".join(lines[:most]) + (f"; and {len(lines) - most} more" if len(lines) > most else "")
 
 
+def nothing_returned(where: str, wanted: str) -> Problem:
+    """A function that gives None."""
+    fix = "The function returns nothing: it may lack its `return`."
+    return Problem(where=where, got="None", wanted=wanted, fix=fix)
+
+
 def message_of(error: BaseException) -> str:
     """An exception on one line, shortened."""
     text = " ".join(str(error).split())

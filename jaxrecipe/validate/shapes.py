@@ -11,7 +11,17 @@ from jaxrecipe import trees
 from jaxrecipe.parts import Model
 from jaxrecipe.precision.policy import apply_policy
 from jaxrecipe.task import Task
-from jaxrecipe.validate.problem import Problem, PyTree, described, differences, kind_of, listed, message_of, shape_of
+from jaxrecipe.validate.problem import (
+    Problem,
+    PyTree,
+    described,
+    differences,
+    kind_of,
+    listed,
+    message_of,
+    nothing_returned,
+    shape_of,
+)
 
 TRACEABLE = "It is traced by JAX: use jax.numpy on arrays, and let Python decide only by `train`, shapes and constants."
 
@@ -39,12 +49,15 @@ class Traced:
     problems: list[Problem] = field(default_factory=list)
 
     def attempt(self, where: str, function: Callable[..., Any], *arguments: Any, wanted: str, fix: str) -> Any:
-        """Shapes of what a function gives; None, and a problem more, when it raises."""
+        """Shapes of what a function gives; None, and a problem more, when it raises or gives nothing."""
         try:
-            return strong(jax.eval_shape(function, *arguments))
+            given = strong(jax.eval_shape(function, *arguments))
         except Exception as error:
             self.problems.append(Problem(where=where, got=message_of(error), wanted=wanted, fix=fix))
             return None
+        if given is None:
+            self.problems.append(nothing_returned(where, wanted))
+        return given
 
     def expect(
         self, right: bool, where: str, *, got: str, wanted: str, fix: str, code: str = "", severity: Any = "error"
@@ -192,6 +205,8 @@ def _applied(traced: Traced, apply: Callable[..., Any], variables: Any, inputs: 
         right, where, got=f"{kind_of(given)}: {described(given)}", wanted="a pair (outputs, state)", fix=fix
     ):
         return None
+    fix = "Return what the network gives: `outputs, state`."
+    traced.expect(given[0] is not None, where, got="None for the outputs", wanted="outputs, arrays", fix=fix)
     lines = differences(variables[1], given[1])
     traced.expect(
         not lines,

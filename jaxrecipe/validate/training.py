@@ -10,7 +10,17 @@ from jaxrecipe import trees
 from jaxrecipe.parts import Loop, Model
 from jaxrecipe.precision.policy import apply_policy, storage_params
 from jaxrecipe.task import Task
-from jaxrecipe.validate.problem import Problem, PyTree, described, differences, kind_of, listed, message_of
+from jaxrecipe.validate.problem import (
+    Problem,
+    PyTree,
+    described,
+    differences,
+    kind_of,
+    listed,
+    message_of,
+    nothing_returned,
+)
+from jaxrecipe.validate.returns import returns_nothing
 from jaxrecipe.validate.shapes import TRACEABLE, Traced, strong
 
 
@@ -20,9 +30,11 @@ def find_optimizer(traced: Traced, task: Task) -> None:
     told = f"It got parameters {described(params)}."
     fix = f"{told} Labels and masks (optax.multi_transform, optax.masked) must have the structure of the parameters."
     where, wanted = "task.optimizer.init", "a state for these parameters"
-    state = traced.attempt(where, task.optimizer.init, params, wanted=wanted, fix=fix)
-    if state is None:
-        return
+    state = None
+    if not _keeps_no_state(task, params):
+        state = traced.attempt(where, task.optimizer.init, params, wanted=wanted, fix=fix)
+        if state is None:
+            return
     where, wanted = "task.optimizer.update", "(updates, state) from (gradients, state, params)"
     fix = f"{told} It is called as update(gradients, state, params), with nothing else."
     with jax.numpy_dtype_promotion("standard"):  # as the training step does: optax mixes floats and counters itself
@@ -41,6 +53,16 @@ def find_optimizer(traced: Traced, task: Task) -> None:
     )
     wanted = "the structure, shapes and dtypes of the state that it was given"
     traced.expect(not lines, where, got=f"a state of another form: {listed(lines)}", wanted=wanted, fix=fix)
+
+
+def _keeps_no_state(task: Task, params: PyTree) -> bool:
+    """Whether an optimizer written by hand gives None for its state and works with it."""
+    try:
+        with jax.numpy_dtype_promotion("standard"):
+            state = jax.eval_shape(task.optimizer.init, params)
+            return state is None and jax.eval_shape(task.optimizer.update, params, None, params)[1] is None
+    except Exception:
+        return False
 
 
 def find_frozen(traced: Traced, task: Task) -> None:
@@ -78,6 +100,13 @@ def _outputs(traced: Traced, task: Task, model: Model, where: str) -> Any:
     return traced.attempt(where, run, jax.random.key(0), inputs, wanted="a model for the task's inputs", fix=fix)
 
 
+ON_THE_HOST = {
+    "evaluate": "a mapping of numbers, {name: number}, from (state, inputs, targets, batch_size)",
+    "restore": "a state of the form of the template, from (directory, template)",
+}
+"""Functions of a loop that are never traced, and what they must return."""
+
+
 def find_loop(traced: Traced, loop: Loop) -> None:
     """The user's own loop, as far as it can be traced: code that runs on the host is left for when it runs.
 
@@ -103,6 +132,10 @@ def find_loop(traced: Traced, loop: Loop) -> None:
         lines = differences(traced.evaluated, outputs) if None not in (outputs, traced.evaluated) else []
         fix = "Both must be the same network with the same output."
         traced.expect(not lines, "task.loop.predict", got=f"other outputs: {listed(lines)}", wanted=wanted, fix=fix)
+    for name, wanted in ON_THE_HOST.items():
+        function = getattr(loop, name)
+        if function is not None and returns_nothing(function):
+            traced.problems.append(nothing_returned(f"task.loop.{name}", wanted))
 
 
 def _check_batches(traced: Traced, batches: Callable[[int], Any]) -> None:
@@ -126,9 +159,14 @@ def _check_batches(traced: Traced, batches: Callable[[int], Any]) -> None:
 def _looped(traced: Traced, where: str, function: Any, *arguments: Any, wanted: str) -> Any:
     """Shapes of what a function of the loop gives, or None; that it cannot be traced is no problem."""
     try:
-        return strong(jax.eval_shape(function, *arguments))
+        given = strong(jax.eval_shape(function, *arguments))
+        if given is None:
+            traced.problems.append(nothing_returned(where, wanted))
+        return given
     except Exception as error:
         if _runs_on_the_host(error):
+            if returns_nothing(function):
+                traced.problems.append(nothing_returned(where, wanted))
             return None
         told = ", ".join(described(argument) for argument in arguments if jax.tree.leaves(argument))[:600]
         problem = Problem(
