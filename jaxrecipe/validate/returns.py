@@ -34,4 +34,4 @@ def _plain(function: Callable[..., Any]) -> Any:
     while isinstance(function, functools.partial):
         function = function.func
     function = inspect.unwrap(function)
-    return function if hasattr(function, "__code__") else getattr(type(function), "__call__", function)
+    return function if hasattr(function, "__code__") else vars(type(function)).get("__call__", function)
