@@ -12,6 +12,17 @@ SEARCHED = 32
 MOST_PAIRS = 2_000_000_000
 """Pairs compared in one search (about 3 s on two cores); beyond it an evenly spread part of the examples is looked
 for."""
+TREE_WIDTH = 12
+"""Dimensions up to which a tree is quicker than comparing all pairs."""
+BLOCK_ROWS, BLOCK_COLUMNS, BLOCKS = 60, 128, 32
+"""Size of one product, and how many are computed in one call: OpenBLAS leaves up to 2^18 multiplications to one
+thread, here at most 60·128·33."""
+SURROUNDINGS = 500
+"""Rows whose surroundings say how far apart rows are."""
+SLACK = 2.0
+"""Surroundings differ by less than this factor: what is farther than that much of the limit is no near copy."""
+MOST_CANDIDATES = 4000
+"""Nearest pairs that are measured against their surroundings at most."""
 FEWEST = 50
 """Different examples below which distances say nothing of what is near."""
 
@@ -64,15 +75,14 @@ def near_copies(
     """
     if len(references) < FEWEST or references.shape[1] == 0 or not len(queries):
         return None
-    index, distance = nearest(queries, references, own=own)
-    fifth, tenth = _fifth_and_tenth(
-        queries, references, np.linspace(0, len(queries) - 1, min(len(queries), 500)).astype(int)
-    )
+    sample = np.linspace(0, len(queries) - 1, min(len(queries), SURROUNDINGS)).astype(int)
+    fifth, tenth = _fifth_and_tenth(queries, references, sample)
     spread = np.median(fifth[tenth > 0] / tenth[tenth > 0]) if (tenth > 0).any() else 1.0
     dimension = float(np.log(0.5) / np.log(np.clip(spread, 1e-3, 0.999)))
     limit = float(min(most, (0.01 / (9.0 * len(queries))) ** (1.0 / dimension)))
-    candidates = np.flatnonzero(distance < most * np.median(tenth) * 2.0)
-    candidates = candidates[np.argsort(distance[candidates], kind="stable")[:4000]]
+    index, distance = nearest(queries, references, own=own, within=SLACK * most * float(np.median(tenth)))
+    candidates = np.flatnonzero(np.isfinite(distance))
+    candidates = candidates[np.argsort(distance[candidates], kind="stable")[:MOST_CANDIDATES]]
     ratio = np.ones(len(queries))
     _, tenths = _fifth_and_tenth(queries, references, candidates)
     ratio[candidates] = np.where(tenths > 0, distance[candidates] / np.maximum(tenths, 1e-30), 1.0)
@@ -84,36 +94,66 @@ def nearest(
     references: Float32[np.ndarray, "n d"],
     *,
     own: Int[np.ndarray, "q"] | None = None,
+    within: float = np.inf,
 ) -> tuple[Int[np.ndarray, "q"], Float[np.ndarray, "q"]]:
-    """Index and distance of the nearest reference of each query, other than the one at `own`.
+    """Index and distance of the nearest reference of each query, other than the one at `own`; -1 and infinity where
+    none is nearer than `within`.
 
-    Searched in the directions in which the references vary most, by blocks of a matrix product; the distance is
-    measured between whole rows.
+    Searched in the directions in which the references vary most; the distance is measured between whole rows.
     """
     axes = _main_axes(references)
     q, r = (np.ascontiguousarray((rows - references.mean(axis=0)) @ axes) for rows in (queries, references))
-    right = np.concatenate([r, np.square(r).sum(axis=1, keepdims=True)], axis=1).T
-    left = np.concatenate([-2.0 * q, np.ones((len(q), 1), np.float32)], axis=1).astype(np.float32)
-    best, index = np.full(len(q), np.inf, np.float32), np.full(len(q), -1)
-    space = np.empty(
-        512 * 4096, np.float32
-    )  # written again for every block: new memory for each takes longer than the product
-    for start in range(0, len(q), 512):
-        rows = slice(start, start + 512)
-        for column in range(0, len(r), 4096):
-            high, wide = len(left[rows]), len(right[0, column : column + 4096])
-            block = space[: high * wide].reshape(high, wide)
-            np.matmul(left[rows], right[:, column : column + 4096], out=block)
+    index = _nearest_by_tree(q, r, own, within) if r.shape[1] <= TREE_WIDTH else _nearest_by_products(q, r, own)
+    distance = np.full(len(q), np.inf)
+    found = np.flatnonzero(index >= 0)
+    distance[found] = np.linalg.norm((queries[found] - references[index[found]]).astype(np.float64), axis=1)
+    near = distance < within
+    return np.where(near, index, -1), np.where(near, distance, np.inf)
+
+
+def _nearest_by_tree(
+    queries: np.ndarray, references: np.ndarray, own: Int[np.ndarray, "q"] | None, within: float
+) -> Int[np.ndarray, "q"]:
+    """The nearest reference by a tree that leaves out what is farther than `within`; -1 where there is none."""
+    from scipy.spatial import KDTree
+
+    _, index = KDTree(references).query(queries, k=2, distance_upper_bound=within)
+    index = np.where(index < len(references), index, -1)  # the tree says n for none
+    if own is None:
+        return index[:, 0]
+    return np.where(index[:, 0] == own, index[:, 1], index[:, 0])
+
+
+def _nearest_by_products(
+    queries: np.ndarray, references: np.ndarray, own: Int[np.ndarray, "q"] | None
+) -> Int[np.ndarray, "q"]:
+    """The nearest reference by blocks of matrix products, each so small that it is computed by one thread.
+
+    Larger products wake a second thread, which then waits at full speed while numpy looks for the least number.
+    """
+    right = np.concatenate([references, np.square(references).sum(axis=1, keepdims=True)], axis=1)
+    count = -(-len(right) // BLOCK_COLUMNS)
+    filled = np.zeros((count * BLOCK_COLUMNS, right.shape[1]), np.float32)
+    filled[: len(right)] = right
+    filled[len(right) :, -1] = np.inf  # infinitely far
+    blocks = np.ascontiguousarray(filled.reshape(count, BLOCK_COLUMNS, -1).transpose(0, 2, 1))
+    left = np.concatenate([-2.0 * queries, np.ones((len(queries), 1), np.float32)], axis=1).astype(np.float32)
+    best, index = np.full(len(left), np.inf, np.float32), np.full(len(left), -1)
+    for start in range(0, len(left), BLOCK_ROWS):
+        rows = slice(start, start + BLOCK_ROWS)
+        for block in range(0, count, BLOCKS):
+            products = np.matmul(left[rows], blocks[block : block + BLOCKS])
+            table = products.transpose(1, 0, 2).reshape(products.shape[1], -1)
             if own is not None:
-                place = own[rows] - column
-                inside = (place >= 0) & (place < wide)
-                block[np.flatnonzero(inside), place[inside]] = np.inf
-            where = block.argmin(axis=1)
-            value = block[np.arange(len(where)), where]
+                place = own[rows] - block * BLOCK_COLUMNS
+                inside = (place >= 0) & (place < table.shape[1])
+                table[np.flatnonzero(inside), place[inside]] = np.inf
+            where = table.argmin(axis=1)
+            value = table[np.arange(len(where)), where]
             better = value < best[rows]
             best[rows] = np.where(better, value, best[rows])
-            index[rows] = np.where(better, where + column, index[rows])
-    return index, np.linalg.norm((queries - references[index]).astype(np.float64), axis=1)
+            index[rows] = np.where(better, where + block * BLOCK_COLUMNS, index[rows])
+    return index
 
 
 def _main_axes(references: Float32[np.ndarray, "n d"]) -> np.ndarray:

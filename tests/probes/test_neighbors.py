@@ -32,6 +32,27 @@ def test_the_nearest_neighbor_is_that_of_a_loop(width: int, itself: bool) -> Non
         assert apart[index[i]] == pytest.approx(apart.min(), rel=1e-4)
 
 
+@pytest.mark.parametrize("width", [2, 12, 13, 32])
+@pytest.mark.parametrize("itself", [True, False])
+def test_within_a_radius_the_nearest_neighbor_is_that_of_a_loop(width: int, itself: bool) -> None:
+    """Both ways to search, on either side of the width that decides between them; sizes that fill no block."""
+    rows = rng().normal(size=(1001, width)).astype(np.float32)
+    rows[500:520] = rows[:20] + np.float32(0.01)
+    rows[520:530] = rows[:10]  # equal rows are at distance 0 and still not themselves
+    queries, own = (rows[::3], np.arange(1001)[::3]) if itself else (rows[:200] + np.float32(0.02), None)
+    radius = 0.2 * np.sqrt(width)
+    index, distance = nearest(queries, rows, own=own, within=radius)
+    for i, query in enumerate(queries):
+        apart = np.sqrt(np.square(rows.astype(np.float64) - query).sum(axis=1))
+        if own is not None:
+            apart[own[i]] = np.inf
+        if apart.min() < radius:
+            assert distance[i] == pytest.approx(apart.min(), abs=1e-3)
+            assert apart[index[i]] == pytest.approx(apart.min(), abs=1e-3)
+        else:
+            assert (index[i], distance[i]) == (-1, np.inf)
+
+
 def test_near_copies_are_those_of_a_loop() -> None:
     """By brute force: the ratio of the distances to the nearest and to the tenth other row, below the stated limit."""
     rows = rng().normal(size=(600, 5)).astype(np.float32)

@@ -112,7 +112,17 @@ def add(counted: Counted, head: Head) -> None:
         return
     counted.labels += labels.size
     numbers = np.where((labels >= 0) & (labels < size), labels, size).astype(np.int64)
+    times = np.bincount(numbers.ravel(), minlength=size + 1)[:size]
+    counted.times += times
+    counted.holding += times if labels.shape[1] == 1 else _holding(numbers, size)
+
+
+def _holding(numbers: Int[np.ndarray, "n labels"], size: int) -> Int[np.ndarray, "classes"]:
+    """How many examples hold each class; `size` stands for labels out of range."""
+    if numbers.shape[1] < size:  # most classes are not in an example
+        ordered = np.sort(numbers, axis=1)
+        first = np.concatenate([np.ones((len(ordered), 1), bool), ordered[:, 1:] != ordered[:, :-1]], axis=1)
+        return np.bincount(ordered[first], minlength=size + 1)[:size]
     by_example = numbers + (size + 1) * np.arange(len(numbers))[:, None]
-    table = np.bincount(by_example.ravel(), minlength=len(numbers) * (size + 1)).reshape(len(numbers), -1)[:, :size]
-    counted.times += table.sum(axis=0)
-    counted.holding += (table > 0).sum(axis=0)
+    table = np.bincount(by_example.ravel(), minlength=len(numbers) * (size + 1)).reshape(len(numbers), -1)
+    return (table[:, :size] > 0).sum(axis=0)

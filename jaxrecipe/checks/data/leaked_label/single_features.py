@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 BINS = 64
 """Bins of a lookup, for numbers of more different values."""
@@ -126,22 +126,53 @@ def _lookup(column: np.ndarray, labels: np.ndarray, side: int) -> tuple[float, n
     """
     made, judged = slice(side, None, 2), slice(1 - side, None, 2)
     bins = _quantiles(column, column[made], BINS)
-    counts = np.zeros((bins.max() + 1, labels.max() + 1))
-    np.add.at(counts, (bins[made], labels[made]), 1.0)
-    rates = counts / np.maximum(counts.sum(axis=0), 1.0)
-    totals = np.maximum(counts.sum() - counts.sum(axis=0), 1.0)
-    others = (counts.sum(axis=1, keepdims=True) - counts) / totals
+    shape = (int(bins.max()) + 1, int(labels.max()) + 1)
+    counts, held_out = (_counts(bins[part], labels[part], shape) for part in (made, judged))
+    of_label, of_bin = counts.sum(axis=0), counts.sum(axis=1, keepdims=True)
+    rates = counts / np.maximum(of_label, 1.0)
+    others = (of_bin - counts) / np.maximum(counts.sum() - of_label, 1.0)
+    sums = np.bincount(labels[made], weights=column[made], minlength=shape[1])
+    means = np.where(of_label > 0, sums / np.maximum(of_label, 1.0), np.inf)
     given = labels[judged]
-    present = np.flatnonzero(np.bincount(given, minlength=counts.shape[1]))
-    sums = np.bincount(labels[made], weights=column[made], minlength=counts.shape[1])
-    means = np.where(counts.sum(axis=0) > 0, sums / np.maximum(counts.sum(axis=0), 1.0), np.inf)
-    guesses = (rates.argmax(axis=1)[bins[judged]], np.abs(column[judged][:, None] - means).argmin(axis=1))
-    error = min(float(np.mean([(named[given == label] != label).mean() for label in present])) for named in guesses)
-    ones = np.ones(counts.shape[1])
-    for label in present if len(present) > 1 else []:
-        said = (rates[:, label] > others[:, label])[bins[judged]]
-        ones[label] = ((~said[given == label]).mean() + said[given != label].mean()) / 2.0
-    return error, ones
+    guesses = (rates.argmax(axis=1)[bins[judged]], nearest_mean(column[judged], means))
+    error = min(_balanced_error(named, given) for named in guesses)
+    return error, _errors_of_one_label(rates > others, held_out)
+
+
+def _counts(bins: np.ndarray, labels: np.ndarray, shape: tuple[int, int]) -> Float[np.ndarray, "bins labels"]:
+    """How often each label is in each bin."""
+    return np.bincount(bins * shape[1] + labels, minlength=shape[0] * shape[1]).reshape(shape).astype(np.float64)
+
+
+def _balanced_error(named: Int[np.ndarray, "n"], given: Int[np.ndarray, "n"]) -> float:
+    """Share of wrong names, each label that is given counting alike."""
+    times = np.bincount(given)
+    wrong = np.bincount(given, weights=named != given)
+    return float((wrong[times > 0] / times[times > 0]).mean())
+
+
+def _errors_of_one_label(
+    said: Bool[np.ndarray, "bins labels"], counts: Float[np.ndarray, "bins labels"]
+) -> Float[np.ndarray, "labels"]:
+    """Balanced error of telling each label from the rest by the bins that are `said` to be its own; 1 for a label that
+    is not among the counted ones, or alone there.
+    """
+    of_label, total = counts.sum(axis=0), counts.sum()
+    missed = 1.0 - (counts * said).sum(axis=0) / np.maximum(of_label, 1.0)
+    taken = ((counts.sum(axis=1, keepdims=True) - counts) * said).sum(axis=0) / np.maximum(total - of_label, 1.0)
+    return np.where((of_label > 0) & (of_label < total), (missed + taken) / 2.0, 1.0)
+
+
+def nearest_mean(values: Float[np.ndarray, "n"], means: Float[np.ndarray, "labels"]) -> Int[np.ndarray, "n"]:
+    """The label whose mean is nearest to each value, the first of those that are equally near."""
+    order = np.argsort(means, kind="stable")
+    ordered, first = np.unique(means[order], return_index=True)
+    names = order[first]
+    above = np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)
+    below = np.maximum(above - 1, 0)
+    over, under = np.abs(values - ordered[above]), np.abs(values - ordered[below])
+    tie = np.minimum(names[above], names[below])
+    return np.where(over < under, names[above], np.where(under < over, names[below], tie))
 
 
 def _curve(column: np.ndarray, values: np.ndarray, side: int) -> float:

@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from jaxrecipe.checks.data.leaked_label.single_features import flattened, measure_single_features, place_name
+from jaxrecipe.checks.data.leaked_label.single_features import (
+    flattened,
+    measure_single_features,
+    nearest_mean,
+    place_name,
+)
 from tests.zoo.healthy import digits_task
 
 
@@ -63,3 +68,29 @@ def test_what_is_not_finite_or_huge_is_no_number() -> None:
     assert rows.tolist() == [[0.0, pytest.approx(1e15)], [1.0, 0.0]]
     constant = measure_single_features(np.ones((100, 1), np.float32), np.arange(100) % 2, classes=True)
     assert constant.map.tolist() == [0.0]
+
+
+@pytest.mark.parametrize("labels", [3, 40])
+def test_the_error_of_one_label_against_the_rest_is_that_of_a_loop(labels: int) -> None:
+    """Bins are single values here; a bin says a label where that label has a larger share of its examples in it."""
+    rng = np.random.default_rng(labels)
+    y = rng.integers(0, labels, size=600)
+    column = np.where(rng.random(600) < 0.6, y % 9, rng.integers(0, 9, size=600)).astype(np.float32)
+    ones = np.ones((2, labels))
+    for side in (0, 1):
+        x_made, y_made, x, given = column[side::2], y[side::2], column[1 - side :: 2], y[1 - side :: 2]
+        for label in np.unique(given):
+            own = [np.sum((x_made == v) & (y_made == label)) / max(1, np.sum(y_made == label)) for v in range(9)]
+            rest = [np.sum((x_made == v) & (y_made != label)) / np.sum(y_made != label) for v in range(9)]
+            said = np.array([own[int(v)] > rest[int(v)] for v in x])
+            ones[side, label] = (np.mean(~said[given == label]) + np.mean(said[given != label])) / 2
+    error, label = measure_single_features(column[:, None], y, classes=True).one_label[0]
+    assert error == pytest.approx(ones.mean(axis=0).min())
+    assert label == ones.mean(axis=0).argmin()
+
+
+def test_the_nearest_mean_is_that_of_a_loop_the_first_where_several_are_equally_near() -> None:
+    rng = np.random.default_rng(0)
+    means = np.append(rng.integers(0, 20, size=30) / 2.0, [np.inf, np.inf])
+    values = np.append(rng.integers(-10, 50, size=400) / 4.0, rng.normal(size=50))
+    assert np.array_equal(nearest_mean(values, means), np.abs(values[:, None] - means).argmin(axis=1))
