@@ -119,7 +119,7 @@ def add(counted: Counted, head: Head) -> None:
 
 def _holding(numbers: Int[np.ndarray, "n labels"], size: int) -> Int[np.ndarray, "classes"]:
     """How many examples hold each class; `size` stands for labels out of range."""
-    if numbers.shape[1] < size:  # most classes are not in an example
+    if 0 < numbers.shape[1] < size:  # most classes are not in an example
         ordered = np.sort(numbers, axis=1)
         first = np.concatenate([np.ones((len(ordered), 1), bool), ordered[:, 1:] != ordered[:, :-1]], axis=1)
         return np.bincount(ordered[first], minlength=size + 1)[:size]
