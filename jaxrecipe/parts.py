@@ -57,6 +57,9 @@ class Loop:
         batches: `batches(epoch) -> iterable of (inputs, targets)`, the batches of epoch 0, 1, ... as your loader hands
             them out, in that order and before `Task.prepare` and `Task.augment`; or None. `data_order` looks at two
             epochs of them.
+        with_params: `with_params(state, params) -> state`, the same state with other parameters in the form in which
+            `variables` gives them, or None. Lets a check scale what a step does.
+        facts: what is known of a bare step (`Task.from_step`, `jaxrecipe watch`), or None.
     """
 
     init: Callable[[PRNGKeyArray], PyTree]
@@ -67,6 +70,27 @@ class Loop:
     save: Callable[[PyTree, str], None] | None = None
     restore: Callable[[str, PyTree], PyTree] | None = None
     batches: Callable[[int], Iterable[tuple[Inputs, Targets]]] | None = None
+    with_params: Callable[[PyTree, PyTree], PyTree] | None = None
+    facts: "StepFacts | None" = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepFacts:
+    """What is known of a bare step beside what it computes.
+
+    Attributes:
+        unreturned: pieces of the state that it is given and neither changes nor gives back.
+        takes_key: whether it is given a key.
+        keys: the keys that it was seen to be called with, in order; empty where it was not watched.
+        whole_batches: whether a batch counts as one example, because its arrays have no common axis of examples.
+        notes: what was guessed or left out; stands in the report.
+    """
+
+    unreturned: tuple[str, ...] = ()
+    takes_key: bool = False
+    keys: tuple[Any, ...] = ()
+    whole_batches: bool = False
+    notes: tuple[str, ...] = ()
 
 
 class MissingPartError(RuntimeError):

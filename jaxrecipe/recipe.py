@@ -89,7 +89,11 @@ def check(
         seconds=time.perf_counter() - started,
         programs=compiles.programs,
         versions=versions(),
-        notes=(*(f"Task warning: {problem}" for problem in unusual), *filter(None, [note])),
+        notes=(
+            *(f"Task warning: {problem}" for problem in unusual),
+            *filter(None, [note]),
+            *(task.loop.facts.notes if task.loop and task.loop.facts else ()),
+        ),
     )
 
 

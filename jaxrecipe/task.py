@@ -1,11 +1,12 @@
 """One training set-up as a value: everything a check needs to know, and nothing that runs by itself."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import optax
 
+from jaxrecipe.adapters.step import bare_step
 from jaxrecipe.inputs import InputKinds
 from jaxrecipe.parts import NO_LOSS, NO_MODEL, NO_OPTIMIZER, Augment, Loop, LossFn, Model, Prepare
 from jaxrecipe.precision.loss_scale import LossScale, no_loss_scale
@@ -61,6 +62,51 @@ class Task:
     capacities: Sequence[Model] = ()
     human: float | None = None
     name: str = "task"
+
+    @classmethod
+    def from_step(
+        cls,
+        step: Callable[..., Any],
+        state: Any,
+        batches: Any,
+        *,
+        key: Any = None,
+        take: int = 64,
+        targets: str | Sequence[str] | bool | None = True,
+        loss: str | Callable[[Any], Any] | None = None,
+        params: str | Sequence[str] | None = None,
+        **facts: Any,
+    ) -> "Task":
+        """A task that is a training step of your own, as it is: `jr.check(jr.Task.from_step(step, state, batches))`.
+
+        How the step is called is found out by calling it once, on copies: state, batch and perhaps a key in any order,
+        whole or in pieces (`step(params, opt_state, x, y, key)`), of jax.jit, nnx.jit, eqx.filter_jit, pmap, or not
+        compiled at all. It gives the new state back beside its metrics, or changes Flax NNX objects in place. What was
+        guessed stands in the notes of the report.
+
+        What a step alone does not tell is skipped with a word on what enables it:
+        `.replace(model=..., loss=..., optimizer=..., target=jr.Classes(10))`.
+
+        Args:
+            step: the training step.
+            state: the first state; a tuple of several arguments where the step takes several.
+            batches: a list, an iterator or a loader of batches, or a function `batches(epoch)` that gives one.
+            key: an example of the key that the step takes, where it takes another than `jax.random.key(0)`.
+            take: batches that are taken at most.
+            targets: names of the parts of a batch that are targets; None for none; by default the second of two, or
+                those that are called label, target or y.
+            loss: which of the metrics is the loss, or a function of what the step returns beside the state; by default
+                the one that is called loss, or the only number.
+            params: paths of the parameters in the state, as "state/params"; guessed by default.
+            facts: other fields of Task, as target=, test= or name=.
+
+        Raises:
+            TypeError: the step cannot be called on this state and batch in any usual way; says what was tried.
+            ValueError: there is no batch, or a name that is given is not there.
+        """
+        bare = bare_step(step, state, batches, key=key, take=take, targets=targets, loss=loss, params=params)
+        given = {"train": bare.batches.examples, "batch_size": bare.batches.size, "name": bare.name, "loop": bare.loop}
+        return cls(**{**given, **facts})
 
     def replace(self, **changes: Any) -> "Task":
         """A copy with some fields changed."""

@@ -74,14 +74,14 @@ def nnx(module: Any, *, train_argument: TrainArgument = None, spread: bool = Fal
     def init(key: PRNGKeyArray, inputs: PyTree) -> tuple[PyTree, PyTree]:
         del inputs  # an NNX module knows its shapes
         _, params, _, state = parts(key)
-        return copied((_variable_values(params), _variable_values(state)))
+        return copied((variable_values(params), variable_values(state)))
 
     def apply(
         params: PyTree, state: PyTree, inputs: PyTree, *, train: bool, key: PRNGKeyArray | None
     ) -> tuple[PyTree, PyTree]:
         key = key_or_fixed(train, key)
         graph, params_like, streams_like, state_like = template()
-        filled = (_filled(params_like, params), _seeded(streams_like, key), _filled(state_like, state))
+        filled = (filled_state(params_like, params), _seeded(streams_like, key), filled_state(state_like, state))
         net = flax_nnx.merge(graph, *filled, copy=True)
         for _, part in flax_nnx.iter_modules(net):
             switches = [name for name, held in vars(part).items() if held is None or isinstance(held, bool)]
@@ -91,7 +91,7 @@ def nnx(module: Any, *, train_argument: TrainArgument = None, spread: bool = Fal
         positional, named = call_arguments(inputs, spread)
         named |= {"rngs": flax_nnx.Rngs(key)} if "rngs" in names and key is not None else {}
         outputs = net(*positional, **named, **flags(names, train, train_argument))
-        new = _variable_values(flax_nnx.split(net, flax_nnx.Param, flax_nnx.RngState, ...)[3])
+        new = variable_values(flax_nnx.split(net, flax_nnx.Param, flax_nnx.RngState, ...)[3])
         return outputs, nest((path, at(new, path)) for path, _ in _flat(state_like))
 
     return Model(init, apply, name or name_of(module))
@@ -104,12 +104,12 @@ def _flat(state: Any) -> list[tuple[Path, Any]]:
     return [(tuple(map(str, path)), variable) for path, variable in flax_nnx.to_flat_state(state)]
 
 
-def _variable_values(state: Any) -> PyTree:
+def variable_values(state: Any) -> PyTree:
     """An `nnx.State` as a nested dict of arrays."""
     return nest((path, leaf.get_value() if hasattr(leaf, "get_value") else leaf) for path, leaf in _flat(state))
 
 
-def _filled(like: Any, values: PyTree) -> Any:
+def filled_state(like: Any, values: PyTree) -> Any:
     """An `nnx.State` with the variables of `like`, metadata and all, that holds other values."""
     from flax import nnx as flax_nnx
 
@@ -126,7 +126,7 @@ def _seeded(like: Any, key: PRNGKeyArray | None) -> Any:
 
     streams = _flat(like)
     if not streams:
-        return _filled(like, {})
+        return filled_state(like, {})
     if key is None:
         raise ValueError(
             f"the module has random streams ({'/'.join(streams[0][0])}, ...): training needs a key, got None"
@@ -139,4 +139,4 @@ def _seeded(like: Any, key: PRNGKeyArray | None) -> Any:
             values.append((path, jax.random.split(own, shape) if shape else own))
         else:
             values.append((path, jnp.zeros(shape, jnp.uint32)))
-    return _filled(like, nest(values))
+    return filled_state(like, nest(values))

@@ -57,6 +57,7 @@ def library_loop(task: Task, train: Source, shown: Int[np.ndarray, "batch"], for
         init=init,
         step=step,
         variables=lambda state: (state.params, state.model_state),
+        with_params=lambda state, params: replace(state, params=params),
         evaluate=_evaluation(ready),
         predict=predict,
         save=_save,
