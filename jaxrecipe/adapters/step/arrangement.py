@@ -187,7 +187,7 @@ def _differs(before: Any, after: Any) -> bool:
 
 
 def _same(one: Any, other: Any) -> bool:
-    if hasattr(one, "dtype") and jax.dtypes.issubdtype(one.dtype, jax.dtypes.prng_key):
+    if hasattr(one, "dtype") and jax.numpy.issubdtype(one.dtype, jax.dtypes.prng_key):
         one, other = jax.random.key_data(one), jax.random.key_data(other)
     return bool((jax.numpy.asarray(one) == jax.numpy.asarray(other)).all())
 

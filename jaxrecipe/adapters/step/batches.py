@@ -123,7 +123,7 @@ def _example_form(axes: int, first: Any) -> Fold:
 
 def _on_host(leaf: Any) -> Any:
     """A numpy array of anything that is one; typed keys, Python numbers and everything else as they are."""
-    if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if isinstance(leaf, jax.Array) and jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return leaf
     if hasattr(leaf, "__array__") and not isinstance(leaf, np.ndarray | np.generic):
         return np.array(leaf)
