@@ -129,7 +129,10 @@ class Setup:
             raise ValueError(
                 'split "test" was asked for, but the task has no test data; give Task(test=(inputs, targets))'
             )
-        inputs, targets = source.gather(np.asarray(indices))
+        return self.prepare(*source.gather(np.asarray(indices)))
+
+    def prepare(self, inputs: Any, targets: Any) -> tuple[Any, Any]:
+        """Raw examples after `task.prepare`, on the device, without augmentation."""
         return prepare_batch(self.task, *jax.device_put((inputs, targets)))
 
     @cached_property

@@ -23,6 +23,7 @@ from jaxrecipe.checks.skeleton.chart_input_dependencies import chart_input_depen
 from jaxrecipe.checks.skeleton.chart_time_dependencies import chart_time_dependencies
 from jaxrecipe.checks.skeleton.checkpoint_round_trip import checkpoint_round_trip
 from jaxrecipe.checks.skeleton.exact_eval import exact_eval
+from jaxrecipe.checks.skeleton.example_gradients import example_gradients
 from jaxrecipe.checks.skeleton.fix_random_seed import fix_random_seed
 from jaxrecipe.checks.skeleton.generalize_a_special_case import generalize_a_special_case
 from jaxrecipe.checks.skeleton.human_baseline import human_baseline
@@ -159,6 +160,7 @@ RECIPE: tuple[Check, ...] = (
     ),
     Check(run=loss_at_init, stage="skeleton", step="verify loss @ init", needs=LEARNER),
     Check(run=init_well, stage="skeleton", step="init well", needs=LEARNER),
+    Check(run=example_gradients, stage="skeleton", needs=LEARNER),
     Check(run=human_baseline, stage="skeleton", step="human baseline", cost="data"),
     Check(
         run=input_independent_baseline,

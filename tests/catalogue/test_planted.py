@@ -32,6 +32,8 @@ SAMPLE = (
     "60_evaluates_training_split",
     "63a_restored_without_optimizer",
     "64b_gradients_underflow",
+    "65_labels_from_one",
+    "66_gradient_of_few_is_nan",
 )
 """Quick ones from all over the catalogue; the benchmark (`python -m experiments.faults`) runs all of them."""
 

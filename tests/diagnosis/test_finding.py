@@ -80,3 +80,11 @@ def test_of_two_with_one_code_the_one_with_evidence_is_kept() -> None:
     pointed = failure("mine/b", "B.", causes=(cause("loss/flat", here="In head a."),))
     assert ranked_causes([plain, pointed])[0].here == "In head a."
     assert ranked_causes([pointed, plain])[0].here == "In head a."
+
+
+def test_a_proven_cause_takes_the_votes_of_what_it_brings_about() -> None:
+    symptoms = [failure("optimizer/diverged", "No longer finite.", causes=causes("optimizer/diverged"))] * 3
+    proven = failure("model/gradient-not-finite", "Three examples spoil it.")
+    assert ranked_causes([*symptoms, proven])[0].code == "model/gradient-not-finite"
+    worth_a_look = warning("model/gradient-not-finite", "Three examples spoil it.")
+    assert ranked_causes([*symptoms, worth_a_look])[0].code == "optimizer/diverged"

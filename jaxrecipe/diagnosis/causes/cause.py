@@ -13,6 +13,7 @@ class Cause:
         harm: why it does harm.
         fix: what to do, in the imperative.
         here: what points to it in this set-up, with names and numbers; empty in the table itself.
+        explains: codes of what it brings about, and which need no cause of their own once it is proven.
     """
 
     code: str
@@ -20,6 +21,7 @@ class Cause:
     harm: str
     fix: str
     here: str = ""
+    explains: tuple[str, ...] = ()
 
     def because(self, here: str) -> "Cause":
         """The same cause with what points to it in this set-up."""

@@ -134,6 +134,7 @@ CAUSES: tuple[Cause, ...] = (
         title="Labels count from 1.",
         harm="One output is never right, and the last class is clipped or dropped.",
         fix="Subtract 1 in prepare, and declare one class less.",
+        explains=("data/class-missing", "loss/not-finite", "optimizer/diverged"),
     ),
     Cause(
         code="data/labels-scaled",

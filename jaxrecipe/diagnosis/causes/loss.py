@@ -106,6 +106,15 @@ CAUSES: tuple[Cause, ...] = (
         ),
     ),
     Cause(
+        code="loss/teaches-nothing",
+        title="No output changes the loss of some examples.",
+        harm="Nothing is learned from them.",
+        fix=(
+            "Look at their labels: one_hot of a label that is out of range is a row of zeros. If they are left out on "
+            "purpose (a weight or mask of zero), all is well."
+        ),
+    ),
+    Cause(
         code="loss/flat",
         title="The loss has no gradient where the outputs are.",
         harm="Nothing is learned from such examples.",

@@ -2,6 +2,15 @@
 
 from jaxrecipe.diagnosis.causes.cause import Cause
 
+AFTER_NAN = (
+    "loss/not-finite",
+    "optimizer/diverged",
+    "optimizer/learning-rate-too-high",
+    "model/does-not-memorize",
+    "data/inputs-do-not-help",
+    "model/no-better-than-linear",
+)
+"""What a training shows whose parameters have become NaN."""
 CAUSES: tuple[Cause, ...] = (
     Cause(
         code="model/batch-size-fixed",
@@ -49,6 +58,16 @@ CAUSES: tuple[Cause, ...] = (
             "Most likely a product with a one-hot or a mask over the batch, where zero times NaN is NaN: select with "
             "jnp.where or an index instead."
         ),
+    ),
+    Cause(
+        code="model/gradient-not-finite",
+        title="The gradient of some examples is NaN or infinite, although their loss is finite.",
+        harm="The first of them that is drawn makes every parameter NaN.",
+        fix=(
+            "Look at them for the root, norm, standard deviation or logarithm of zero, or a division by zero. Guard "
+            "the argument, jnp.sqrt(jnp.maximum(x, 1e-12)): jnp.where around the result does not guard the gradient."
+        ),
+        explains=AFTER_NAN,
     ),
     Cause(
         code="model/prepare-mixes-examples",
