@@ -9,7 +9,7 @@ from jaxrecipe.diagnosis.causes.cause import Cause
 from jaxrecipe.diagnosis.causes.table import cause
 from jaxrecipe.diagnosis.finding import Finding, failure, warning
 from jaxrecipe.diagnosis.measure import Measure, Severity
-from jaxrecipe.parts import Loop, MissingPartError, Model, per_example
+from jaxrecipe.parts import Costs, Loop, MissingPartError, Model, per_example
 from jaxrecipe.precision.loss_scale import dynamic_loss_scale, no_loss_scale, static_loss_scale
 from jaxrecipe.precision.policy import Policy
 from jaxrecipe.recipe import check
@@ -37,6 +37,7 @@ __all__ = [
     "Cause",
     "Check",
     "Classes",
+    "Costs",
     "Finding",
     "InvalidTask",
     "InvalidTaskError",

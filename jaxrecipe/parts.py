@@ -17,8 +17,31 @@ Targets = PyTree
 """A pytree of arrays with the same leading batch axis."""
 LossFn = Callable[[PyTree, Targets], Float[Array, "batch"]]
 """`loss(outputs, targets) -> [batch]`: one number an example. The library takes the mean, in float32."""
+Objective = Callable[..., "Costs"]
+"""`objective(params, model_state, inputs, targets, *, train, key) -> Costs`: what one batch costs."""
 Prepare = Callable[[Inputs, Targets], tuple[Inputs, Targets]]
 Augment = Callable[[PRNGKeyArray, Inputs, Targets], tuple[Inputs, Targets]]
+
+
+class MissingPartError(RuntimeError):
+    """Something needs a part of the task that was not given; the message says which, and how to give it."""
+
+
+@dataclass(frozen=True)
+class Absent:
+    """What stands in a task where a part was not given: a function that says so when it is called.
+
+    Attributes:
+        part: what is missing, in words.
+        fix: how to give it.
+    """
+
+    part: str
+    fix: str
+
+    def __call__(self, *_: Any, **__: Any) -> NoReturn:
+        """Raise MissingPartError, whatever it is given."""
+        raise MissingPartError(f"The task has no {self.part}. {self.fix}")
 
 
 @dataclass(frozen=True)
@@ -29,13 +52,44 @@ class Model:
         init: `init(key, inputs) -> (params, state)`. `params` is what the optimizer trains; `state` is what a forward
             pass may change (batch statistics), `{}` or `()` when there is none.
         apply: `apply(params, state, inputs, *, train, key) -> (outputs, state)`. `train` is a Python bool;
-            `key` feeds dropout and the like, and may be None when `train` is False.
+            `key` feeds dropout and the like, and may be None when `train` is False. An objective of one's own may do
+            without; checks that need outputs are then skipped.
         name: what reports call it.
     """
 
     init: Callable[[PRNGKeyArray, Inputs], tuple[PyTree, PyTree]]
-    apply: Callable[..., tuple[PyTree, PyTree]]
+    apply: Callable[..., tuple[PyTree, PyTree]] = Absent(
+        "apply", "Give jr.Model(init, apply): apply(params, state, inputs, *, train, key) returns (outputs, state)."
+    )
     name: str = "model"
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """What one batch costs: what an objective returns.
+
+    The cost that is trained is `sum(weights * losses) / sum(weights) + sum(extra)`, in float32: the weighted mean of
+    the examples, and what belongs to none of them.
+
+    Attributes:
+        losses: floating `[batch]`, what each example costs, not yet multiplied by its weight. Where an example is made
+            of several things that count (tokens, labelled pixels), the mean over those.
+        weights: floating `[batch]`, how much each example counts, 0 or more: the number of its tokens, the weight of
+            its class. None where all count alike. An example of weight 0 counts nothing, even where its loss is NaN. A
+            weight that is not to be divided by (importance sampling) belongs into `losses`.
+        extra: what belongs to no example (a penalty of the weights), a scalar or scalars by name; None for nothing.
+        outputs: what the metrics are given, or None.
+        model_state: the model's state after the pass; None where the model has none.
+        aux: numbers to look at beside the loss, scalars by name; a training step reports them.
+    """
+
+    losses: Any
+    weights: Any = None
+    extra: Any = None
+    outputs: PyTree = None
+    model_state: PyTree = None
+    aux: Any = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,27 +145,6 @@ class StepFacts:
     keys: tuple[Any, ...] = ()
     whole_batches: bool = False
     notes: tuple[str, ...] = ()
-
-
-class MissingPartError(RuntimeError):
-    """Something needs a part of the task that was not given; the message says which, and how to give it."""
-
-
-@dataclass(frozen=True)
-class Absent:
-    """What stands in a task where a part was not given: a function that says so when it is called.
-
-    Attributes:
-        part: what is missing, in words.
-        fix: how to give it.
-    """
-
-    part: str
-    fix: str
-
-    def __call__(self, *_: Any, **__: Any) -> NoReturn:
-        """Raise MissingPartError, whatever it is given."""
-        raise MissingPartError(f"The task has no {self.part}. {self.fix}")
 
 
 _NO_MODEL = Absent("model", "Give Task(model=jr.linen(module)), jr.nnx, jr.equinox or jr.Model(init, apply).")

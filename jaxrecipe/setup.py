@@ -19,7 +19,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from jaxrecipe import trees
 from jaxrecipe.data.batches import batch_indices
 from jaxrecipe.data.sources import Source, as_source
-from jaxrecipe.parts import Loop, Model
+from jaxrecipe.objective import mean_cost, mean_cost_on_host, objective_of
+from jaxrecipe.parts import Costs, Loop, Model
 from jaxrecipe.precision.policy import apply_policy
 from jaxrecipe.task import Task
 from jaxrecipe.training.library_loop import library_loop
@@ -81,6 +82,7 @@ class Setup:
     loop: Loop
     _forward: Any = field(repr=False)
     _losses: Any = field(repr=False)
+    _costs: Any = field(repr=False)
     _gradients: Any = field(repr=False)
     _step: Any = field(repr=False)
     _kept: dict[Hashable, Any] = field(default_factory=dict, repr=False)
@@ -219,14 +221,34 @@ class Setup:
         train: bool = False,
         key: PRNGKeyArray | None = None,
     ) -> float:
-        """Mean loss over a batch."""
-        outputs, _ = self.forward(params, model_state, inputs, train=train, key=key)
-        return float(np.asarray(self.losses(outputs, targets), np.float64).mean())
+        """What a batch costs: its mean loss, weighted and with its extra terms where an objective says so."""
+        return mean_cost_on_host(self.costs(params, model_state, inputs, targets, train=train, key=key))
+
+    def costs(
+        self,
+        params: Any,
+        model_state: Any,
+        inputs: Any,
+        targets: Any,
+        *,
+        train: bool = False,
+        key: PRNGKeyArray | None = None,
+    ) -> Costs:
+        """What each example of a batch costs, by the task's objective or by its model and loss.
+
+        An objective is always given a key, the base key where none is given.
+        """
+        if self.task.objective is None:
+            outputs, model_state = self.forward(params, model_state, inputs, train=train, key=key)
+            return Costs(losses=self.losses(outputs, targets), outputs=outputs, model_state=model_state)
+        self._limit.keep()
+        key = self.key if key is None else key
+        return self._costs(params, model_state, inputs, targets, train=train, key=key)
 
     def gradients(
         self, params: Any, model_state: Any, inputs: Any, targets: Any, *, key: PRNGKeyArray, train: bool = True
     ) -> tuple[Float[Array, ""], Any]:
-        """Mean loss and its gradient with respect to the parameters."""
+        """What a batch costs and its gradient with respect to the parameters."""
         self._limit.keep()
         return self._gradients(params, model_state, inputs, targets, key, train=train)
 
@@ -240,7 +262,7 @@ class Setup:
 def make_setup(task: Task, *, seed: int = 0) -> Setup:
     """Make a task ready for checking. Compiles and computes nothing yet; programs are compiled when first used."""
     train = as_source(task.train)
-    apply = apply_policy(task.model.apply, task.precision)
+    apply, objective = apply_policy(task.model.apply, task.precision), objective_of(task)
 
     @partial(jax.jit, static_argnames="train")
     def forward(params: Any, model_state: Any, inputs: Any, key: Any, *, train: bool) -> tuple[Any, Any]:
@@ -253,8 +275,7 @@ def make_setup(task: Task, *, seed: int = 0) -> Setup:
     @partial(jax.jit, static_argnames="train")
     def gradients(params: Any, model_state: Any, inputs: Any, targets: Any, key: Any, *, train: bool) -> Any:
         def mean_loss(params: Any) -> Float[Array, ""]:
-            outputs, _ = apply(params, model_state, inputs, train=train, key=key)
-            return task.loss(outputs, targets).astype(jnp.float32).mean()
+            return mean_cost(objective(params, model_state, inputs, targets, train=train, key=key))
 
         return jax.value_and_grad(mean_loss)(params)
 
@@ -268,6 +289,7 @@ def make_setup(task: Task, *, seed: int = 0) -> Setup:
         loop=loop,
         _forward=forward,
         _losses=losses,
+        _costs=jax.jit(objective, static_argnames="train"),
         _gradients=gradients,
         _step=loop.step,
     )

@@ -8,7 +8,7 @@ import optax
 
 from jaxrecipe.adapters.step import bare_step
 from jaxrecipe.inputs import InputKinds
-from jaxrecipe.parts import NO_LOSS, NO_MODEL, NO_OPTIMIZER, Augment, Loop, LossFn, Model, Prepare
+from jaxrecipe.parts import NO_LOSS, NO_MODEL, NO_OPTIMIZER, Absent, Augment, Loop, LossFn, Model, Objective, Prepare
 from jaxrecipe.precision.loss_scale import LossScale, no_loss_scale
 from jaxrecipe.precision.policy import Policy, parse_policy
 from jaxrecipe.targets import Metric, TargetTree, Unspecified, default_metrics
@@ -22,6 +22,9 @@ class Task:
         model: made by `jr.linen`, `jr.nnx`, `jr.equinox` or by hand.
         loss: `loss(outputs, targets) -> [batch]`, one number an example (`jr.per_example` adapts a loss that gives a
             scalar).
+        objective: what a batch costs where a loss of outputs and targets cannot say it:
+            `objective(params, model_state, inputs, targets, *, train, key) -> jr.Costs`. Give this or `loss`. The
+            parameters still come from `model.init`; `model.apply` may be left out.
         optimizer: any optax gradient transformation, schedules and clipping included.
         train, test: `(inputs, targets)` of arrays with a leading batch axis (any pytree), or anything with `len` and
             `[]` whose items are `(inputs, targets)` of one example.
@@ -45,6 +48,7 @@ class Task:
     train: Any
     model: Model = NO_MODEL
     loss: LossFn = NO_LOSS
+    objective: Objective | None = None
     optimizer: optax.GradientTransformation = NO_OPTIMIZER
     test: Any = None
     target: TargetTree = field(default_factory=Unspecified)
@@ -116,6 +120,16 @@ class Task:
     def has_model(self) -> bool:
         """Whether a model was given."""
         return self.model is not NO_MODEL
+
+    @property
+    def has_apply(self) -> bool:
+        """Whether the model gives outputs: an objective may do with its parameters."""
+        return self.has_model and not isinstance(self.model.apply, Absent)
+
+    @property
+    def has_costs(self) -> bool:
+        """Whether it is known what a batch costs: parameters, and a loss or an objective."""
+        return self.has_model and (self.objective is not None or (self.has_loss and self.has_apply))
 
     @property
     def has_loss(self) -> bool:

@@ -27,10 +27,12 @@ ARROWS: dict[str, set[str]] = {
     "parts": set(),
     "adapters": {"parts", "trees"},
     "task": {"adapters", "parts", "inputs", "targets", "precision"},
-    "validate": {"parts", "task", "inputs", "targets", "data", "trees", "precision"},
-    "training": {"parts", "task", "targets", "data", "trees", "precision", "validate"},
-    "setup": {"training", "parts", "task", "targets", "data", "trees", "precision"},
+    "objective": {"parts", "precision", "task"},
+    "validate": {"objective", "parts", "task", "inputs", "targets", "data", "trees", "precision"},
+    "training": {"objective", "parts", "task", "targets", "data", "trees", "precision", "validate"},
+    "setup": {"objective", "training", "parts", "task", "targets", "data", "trees", "precision"},
     "probes": {
+        "objective",
         "setup",
         "inputs",
         "parts",
@@ -44,6 +46,7 @@ ARROWS: dict[str, set[str]] = {
         "diagnosis",
     },
     "checks": {
+        "objective",
         "probes",
         "setup",
         "inputs",

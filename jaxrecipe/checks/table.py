@@ -84,15 +84,24 @@ MODEL = Need(
 )
 LOSS = Need(
     lambda setup: setup.task.has_loss,
-    "There is no loss of outputs and targets. Give Task(loss=...): loss(outputs, targets) returns one number an "
-    "example.",
+    "There is no loss of outputs and targets, by which other outputs could be judged. Give Task(loss=...): "
+    "loss(outputs, targets) returns one number an example.",
 )
 OPTIMIZER = Need(
     lambda setup: setup.task.has_optimizer,
     "There is no optimizer. Give Task(optimizer=...), the optax transformation that your step uses.",
 )
-LEARNER = (MODEL, LOSS)
-"""What a check needs that runs the model itself and looks at the loss of each example."""
+COSTS = Need(
+    lambda setup: setup.task.has_costs,
+    "It is not known what a batch costs. Give Task(model=..., loss=...), or Task(model=..., objective=...).",
+)
+OUTPUTS = Need(
+    lambda setup: setup.task.has_apply or not setup.task.has_model,
+    "The model gives no outputs. Give jr.Model(init, apply): apply(params, state, inputs, *, train, key) returns "
+    "(outputs, state).",
+)
+LEARNER = (MODEL, OUTPUTS, LOSS)
+"""What a check needs that runs the model itself and asks what given outputs would cost."""
 TEST_DATA = Need(lambda setup: setup.test is not None, "There are no test data. Give Task(test=(inputs, targets)).")
 
 
@@ -189,13 +198,13 @@ RECIPE: tuple[Check, ...] = (
     Check(run=chart_time_dependencies, stage="skeleton", step="use backprop to chart dependencies", needs=LEARNER),
     Check(run=chart_input_dependencies, stage="skeleton", step="use backprop to chart dependencies", needs=LEARNER),
     Check(run=generalize_a_special_case, stage="skeleton", step="generalize a special case", needs=LEARNER),
-    Check(run=updates, stage="skeleton", cost="steps", needs=LEARNER),
+    Check(run=updates, stage="skeleton", cost="steps", needs=(COSTS,)),
     Check(run=mode_consistency, stage="skeleton", needs=LEARNER),
-    Check(run=reference_step, stage="skeleton", cost="steps", needs=(*LEARNER, OPTIMIZER)),
+    Check(run=reference_step, stage="skeleton", cost="steps", needs=(COSTS, OPTIMIZER)),
     Check(run=checkpoint_round_trip, stage="skeleton", cost="steps", needs=(SAVE_AND_RESTORE,)),
-    Check(run=precision_parity, stage="precision", needs=LEARNER),
-    Check(run=loss_scale, stage="precision", cost="steps", needs=LEARNER),
-    Check(run=half_precision_updates, stage="precision", cost="steps", needs=LEARNER),
+    Check(run=precision_parity, stage="precision", needs=(COSTS,)),
+    Check(run=loss_scale, stage="precision", cost="steps", needs=(COSTS,)),
+    Check(run=half_precision_updates, stage="precision", cost="steps", needs=(COSTS,)),
 )
 """Every check, in the order in which the recipe takes the steps."""
 

@@ -182,7 +182,7 @@ def cast_outputs(policy: Policy, outputs: PyTree) -> PyTree:
     return trees.cast_floating(outputs, policy.output_dtype) if policy.casts else outputs
 
 
-def _keep_state(before: PyTree, after: PyTree) -> PyTree:
+def keep_state(before: PyTree, after: PyTree) -> PyTree:
     """Model state in the dtypes that it went in with: what a half-precision pass made of float32 statistics is widened
     again.
 
@@ -193,6 +193,11 @@ def _keep_state(before: PyTree, after: PyTree) -> PyTree:
             lambda old, new: trees.cast_floating(new, old.dtype) if trees.is_floating(old) else new, before, after
         )
     return trees.widen(after)
+
+
+def matmul_precision(policy: Policy) -> contextlib.AbstractContextManager[Any]:
+    """Inside the block, products of matrices are as precise as the policy says, where it says so."""
+    return jax.default_matmul_precision(policy.matmul) if policy.matmul else contextlib.nullcontext()
 
 
 def apply_policy(apply: Apply, policy: Policy) -> Apply:
@@ -208,13 +213,12 @@ def apply_policy(apply: Apply, policy: Policy) -> Apply:
     def applied(
         params: PyTree, state: PyTree, inputs: PyTree, *, train: bool, key: PRNGKeyArray | None = None
     ) -> tuple[PyTree, PyTree]:
-        precision = jax.default_matmul_precision(policy.matmul) if policy.matmul else contextlib.nullcontext()
-        with precision:
+        with matmul_precision(policy):
             outputs, new_state = apply(
                 cast_params(policy, params), state, cast_inputs(policy, inputs), train=train, key=key
             )
         if not policy.casts:
             return outputs, new_state
-        return cast_outputs(policy, outputs), _keep_state(state, new_state)
+        return cast_outputs(policy, outputs), keep_state(state, new_state)
 
     return applied

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
 from jaxrecipe import trees
-from jaxrecipe.precision.policy import apply_policy
+from jaxrecipe.objective import mean_cost, objective_of
 from jaxrecipe.setup import Setup
 
 PyTree = Any
@@ -132,11 +132,14 @@ def on_host(leaf: Any) -> Float[np.ndarray, "..."]:
 
 
 def random_in_training(setup: Setup, key: PRNGKeyArray) -> bool:
-    """Whether the model in training depends on its key."""
-    inputs, _ = setup.batch
+    """Whether the model, or the objective, in training depends on its key."""
 
     def outputs(draw: int) -> Float[np.ndarray, "numbers"]:
-        found, _ = setup.forward(*setup.variables, inputs, train=True, key=jax.random.fold_in(key, draw))
+        draws, (inputs, targets) = jax.random.fold_in(key, draw), setup.batch
+        if setup.task.objective is None:
+            found, _ = setup.forward(*setup.variables, inputs, train=True, key=draws)
+        else:
+            found = setup.costs(*setup.variables, inputs, targets, train=True, key=draws)
         return vector([leaf for leaf in jax.tree.leaves(found) if trees.is_inexact(leaf)])
 
     return setup.memo(
@@ -180,13 +183,12 @@ def mean_gradient(
 
 def _scaled_gradient(setup: Setup) -> Callable[..., tuple[Any, PyTree]]:
     """The gradient of the loss times a scale, divided by it in float32."""
-    apply = apply_policy(setup.task.model.apply, setup.task.precision)
+    objective = objective_of(setup.task)
 
     @jax.jit
     def scaled(params: Any, state: Any, inputs: Any, targets: Any, key: Any, scale: Any) -> Any:
         def loss_of(params: Any) -> Any:
-            outputs, _ = apply(params, state, inputs, train=True, key=key)
-            loss = setup.task.loss(outputs, targets).astype(jnp.float32).mean()
+            loss = mean_cost(objective(params, state, inputs, targets, train=True, key=key))
             return loss * scale, loss
 
         gradient, loss = jax.grad(loss_of, has_aux=True)(params)

@@ -14,10 +14,10 @@ from jax.extend import core
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from jaxrecipe import trees
-from jaxrecipe.parts import Model
+from jaxrecipe.objective import mean_cost, objective_of
 from jaxrecipe.precision import loss_scale as scaling
 from jaxrecipe.precision.activations import activation_shapes, watched
-from jaxrecipe.precision.policy import Policy, apply_policy
+from jaxrecipe.precision.policy import Policy
 from jaxrecipe.setup import Setup
 
 PyTree = Any
@@ -52,7 +52,7 @@ def half_format(setup: Setup) -> HalfFormat | None:
     for where, dtypes in places.items():
         if found := _half(dtype.name for dtype in dtypes):
             return HalfFormat(found, where)
-    if found := half_of(jax.make_jaxpr(mean_loss(setup, setup.task.model, policy))(*arguments(setup, setup.key))):
+    if found := half_of(jax.make_jaxpr(mean_loss(setup, policy))(*arguments(setup, setup.key))):
         return HalfFormat(found, "model")
     step: Any = setup.loop.step
     # Only a step that is jitted may be traced without a word: others may do anything when they are called.
@@ -93,20 +93,19 @@ def arguments(setup: Setup, key: PRNGKeyArray) -> tuple[Any, ...]:
     return (setup.params, setup.model_state, *setup.batch, key)
 
 
-def mean_loss(setup: Setup, model: Model, policy: Policy) -> Loss:
+def mean_loss(setup: Setup, policy: Policy) -> Loss:
     """`loss(params, model_state, inputs, targets, key) -> scalar` in training mode, as the training step takes it."""
-    apply = apply_policy(model.apply, policy)
+    objective = objective_of(setup.task, policy)
 
     def loss(params: PyTree, model_state: PyTree, inputs: Any, targets: Any, key: PRNGKeyArray) -> Float[Array, ""]:
-        outputs, _ = apply(params, model_state, inputs, train=True, key=key)
-        return setup.task.loss(outputs, targets).astype(jnp.float32).mean()
+        return mean_cost(objective(params, model_state, inputs, targets, train=True, key=key))
 
     return loss
 
 
 def float32_loss(setup: Setup) -> Loss:
     """The same in strict float32, whatever dtype the parameters are kept in. Modules that fix another dtype keep it."""
-    loss = mean_loss(setup, setup.task.model, Policy(matmul="highest"))
+    loss = mean_loss(setup, Policy(matmul="highest"))
     return lambda *args: loss(*trees.widen(args))
 
 
@@ -127,7 +126,7 @@ class Gradients:
 def gradients(setup: Setup, key: PRNGKeyArray) -> Gradients:
     """See the class."""
     _, *rest = arguments(setup, key)
-    low_loss, full_loss = mean_loss(setup, setup.task.model, setup.task.precision), float32_loss(setup)
+    low_loss, full_loss = mean_loss(setup, setup.task.precision), float32_loss(setup)
 
     @jax.jit
     def low(params: PyTree, scale: scaling.LossScale, *rest: Any) -> PyTree:
@@ -276,7 +275,7 @@ class Broken:
 
 def first_broken(setup: Setup, key: PRNGKeyArray) -> Broken | None:
     """Where the forward pass in the set-up's precision is not finite for the first time, or None."""
-    low = mean_loss(setup, setup.task.model, setup.task.precision)
+    low = mean_loss(setup, setup.task.precision)
 
     @jax.jit
     def look(*args: Any) -> dict[str, Array]:

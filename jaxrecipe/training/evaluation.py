@@ -12,11 +12,12 @@ from jaxtyping import Array, Float
 
 from jaxrecipe.data.batches import steps_per_epoch, stream
 from jaxrecipe.data.sources import Source, as_source
-from jaxrecipe.precision.policy import Policy, apply_policy
-from jaxrecipe.training.intervals import Estimate, mean_interval, share_or_mean
+from jaxrecipe.objective import extra_cost, make_objective
+from jaxrecipe.precision.policy import Policy
+from jaxrecipe.training.intervals import Estimate, mean_interval, share_or_mean, shifted, weighted_interval
 
 if TYPE_CHECKING:
-    from jaxrecipe.parts import LossFn, Prepare
+    from jaxrecipe.parts import LossFn, Objective, Prepare
     from jaxrecipe.targets import Metric
     from jaxrecipe.task import Task
 
@@ -26,14 +27,18 @@ class Evaluation:
     """What a model scores on a whole set.
 
     Attributes:
-        values: the mean of "loss" and of each metric, each with its 95 % interval.
-        per_example: the same numbers of each example, float32 `[size]`, in the order of the data.
+        values: the mean of "loss" and of each metric, each with its 95 % interval. The loss of an objective is weighted
+            and holds its extra terms, as in training.
+        per_example: the same numbers of each example, float32 `[size]`, in the order of the data; losses are without
+            weight and extra terms.
         size: how many examples there are.
+        weights: how much each example counts in the loss, where an objective says so.
     """
 
     values: Mapping[str, Estimate]
     per_example: Mapping[str, Float[np.ndarray, "size"]]
     size: int
+    weights: Float[np.ndarray, "size"] | None = None
 
     @property
     def loss(self) -> float:
@@ -63,6 +68,9 @@ def evaluate(
     The last batch is padded, so one program is compiled, and the padding is dropped, so every example counts exactly
     once whatever the batch size. What the device computes is one float32 number an example; all averaging is done on
     the host in float64. Metrics whose every value is 0 or 1 get Wilson's interval; the loss and all others Student's t.
+    An objective's weighted mean is that of the whole set, never a mean of means, and its extra terms are averaged over
+    the batches. An objective that draws (diffusion) is given one key a batch, the same at each call, so that what it
+    draws depends on the batch size.
 
     Args:
         task: the training set-up; its data are not touched when `data` is given.
@@ -84,39 +92,51 @@ def evaluate(
         policy=task.precision,
         prepare=_hashable(task.prepare),
         loss=_hashable(task.loss),
+        objective=_hashable(task.objective),
         metrics=tuple((name, _hashable(metric)) for name, metric in task.all_metrics.items()),
     )
     joined = _concatenated(_scores(score, params, model_state, source, batch_size), source.size)
-    per_example = {name: joined[name] for name in ("loss", *task.all_metrics)}  # jit sorts names
-    values = {
-        name: mean_interval(numbers) if name == "loss" else share_or_mean(numbers)
-        for name, numbers in per_example.items()
-    }
-    return Evaluation(values, per_example, source.size)
+    weights, extra = joined.pop(_WEIGHTS, None), joined.pop(_EXTRA, None)
+    per_example = {name: joined[name] for name in ("loss", *task.all_metrics) if name in joined}  # jit sorts names
+    values = {name: share_or_mean(numbers) for name, numbers in per_example.items()}
+    losses = per_example["loss"]
+    values["loss"] = mean_interval(losses) if weights is None else weighted_interval(losses, weights)
+    if extra is not None:
+        values["loss"] = shifted(values["loss"], float(extra.mean(dtype=np.float64)))
+    return Evaluation(values, per_example, source.size, weights)
 
 
 # At module level with the task's functions as static arguments, so that a second evaluation finds the compiled program.
-@partial(jax.jit, static_argnames=("apply", "policy", "prepare", "loss", "metrics"))
+@partial(jax.jit, static_argnames=("apply", "policy", "prepare", "loss", "objective", "metrics"))
 def _score(
     params: Any,
     model_state: Any,
     inputs: Any,
     targets: Any,
+    batch_index: Any,
     *,
     apply: Any,
     policy: Policy,
     prepare: "Prepare | None",
     loss: "LossFn",
+    objective: "Objective | None",
     metrics: "tuple[tuple[str, Metric], ...]",
 ) -> dict[str, Float[Array, "batch"]]:
-    """Loss and metrics of each example of a batch."""
+    """Loss and metrics of each example of a batch, and what an objective says of weights and extra terms."""
     batch = jax.tree.leaves(inputs)[0].shape[0]
     if prepare is not None:
         inputs, targets = prepare(inputs, targets)
-    outputs, _ = apply_policy(apply, policy)(params, model_state, inputs, train=False, key=None)
+    key = None if objective is None else jax.random.fold_in(jax.random.key(0), batch_index)
+    costs = make_objective(apply, loss, objective, policy)(params, model_state, inputs, targets, train=False, key=key)
     if "loss" in dict(metrics):
         raise ValueError('a metric is called "loss", which is the name of the loss itself; rename it')
-    scores = {name: function(outputs, targets) for name, function in (("loss", loss), *metrics)}
+    scores = {"loss": costs.losses}
+    if costs.outputs is not None:
+        scores |= {name: metric(costs.outputs, targets) for name, metric in metrics}
+    if costs.weights is not None:
+        scores[_WEIGHTS] = costs.weights
+    if costs.extra is not None:
+        scores[_EXTRA] = jnp.broadcast_to(extra_cost(costs), (batch,))
     wrong = [f"{name} gave {list(values.shape)}" for name, values in scores.items() if values.shape != (batch,)]
     if wrong:
         raise ValueError(
@@ -124,6 +144,10 @@ def _score(
             "Take the mean over every axis but the first; jr.per_example adapts a loss that gives a scalar."
         )
     return {name: values.astype(jnp.float32) for name, values in scores.items()}
+
+
+_WEIGHTS, _EXTRA = "(weights)", "(extra)"
+"""Under which what an objective says beside the losses travels among the scores; no metric is called so."""
 
 
 def _hashable(function: Any) -> Any:
@@ -147,8 +171,8 @@ def _scores(
     batches = stream(
         source, seed=0, batch_size=batch_size, steps=steps_per_epoch(source.size, batch_size), shuffle=False
     )
-    for batch in batches:
-        current = score(params, model_state, batch.inputs, batch.targets), batch.mask
+    for index, batch in enumerate(batches):
+        current = score(params, model_state, batch.inputs, batch.targets, np.int32(index)), batch.mask
         if previous is not None:
             yield _counted(*previous)
         previous = current

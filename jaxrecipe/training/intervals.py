@@ -1,7 +1,7 @@
 """How sure an average over a finite set of examples is: an estimate with its confidence interval."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
@@ -75,6 +75,37 @@ def mean_interval(values: Float[np.ndarray, "n"], *, confidence: float = 0.95) -
     deviation = math.sqrt(math.fsum((exact - mean) ** 2) / (n - 1))
     half = float(stdtrit(n - 1, _tail(confidence))) * deviation / math.sqrt(n)
     return Estimate(mean, mean - half, mean + half, n, "t")
+
+
+def weighted_interval(
+    values: Float[np.ndarray, "n"], weights: Float[np.ndarray, "n"], *, confidence: float = 0.95
+) -> Estimate:
+    """Weighted mean with Student's t interval: that of a ratio of two means, to first order. Weight 0 counts nothing.
+
+    Raises:
+        ValueError: if there are no values or confidence is not in (0, 1).
+    """
+    n = len(values)
+    if n == 0:
+        raise ValueError("got no values; wanted at least one example")
+    heavy = np.asarray(weights, np.float64)
+    exact = np.where(heavy != 0, np.asarray(values, np.float64), 0.0)
+    total = math.fsum(heavy) if np.isfinite(heavy).all() else math.nan
+    if total == 0:
+        return Estimate(0.0, math.nan, math.nan, n, "t")
+    with np.errstate(invalid="ignore", over="ignore"):
+        products = heavy * exact
+    mean = math.fsum(products) / total if np.isfinite(products).all() else float(np.sum(products)) / total
+    if n == 1 or not math.isfinite(mean):
+        return Estimate(mean, math.nan, math.nan, n, "t")
+    residuals = mean_interval(heavy * (exact - mean), confidence=confidence)
+    half = (residuals.high - residuals.low) / 2 / (total / n)
+    return Estimate(mean, mean - half, mean + half, n, "t")
+
+
+def shifted(estimate: Estimate, by: float) -> Estimate:
+    """An estimate of something that is larger by a number that is known."""
+    return replace(estimate, value=estimate.value + by, low=estimate.low + by, high=estimate.high + by)
 
 
 def share_or_mean(values: Float[np.ndarray, "n"], *, confidence: float = 0.95) -> Estimate:

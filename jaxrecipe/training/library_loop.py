@@ -59,7 +59,7 @@ def library_loop(task: Task, train: Source, shown: Int[np.ndarray, "batch"], for
         variables=lambda state: (state.params, state.model_state),
         with_params=lambda state, params: replace(state, params=params),
         evaluate=_evaluation(ready),
-        predict=predict,
+        predict=predict if task.has_apply else None,
         save=_save,
         restore=_restore,
     )

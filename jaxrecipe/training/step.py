@@ -12,8 +12,9 @@ from jaxtyping import Array, Bool, Float, Int32
 
 from jaxrecipe import trees
 from jaxrecipe.data.batches import Batch
+from jaxrecipe.objective import mean_cost, objective_of, told_beside
+from jaxrecipe.parts import Costs
 from jaxrecipe.precision import loss_scale as scaling
-from jaxrecipe.precision.policy import apply_policy
 from jaxrecipe.training.state import TrainState
 
 if TYPE_CHECKING:
@@ -45,10 +46,10 @@ def make_train_step(task: "Task") -> TrainStep:
     Without one nothing is skipped, so that a NaN stays loud.
 
     Metrics are float32 scalars on the device: `loss`, `grad_norm`, `param_norm`, `update_norm`, `count`, the task's
-    metrics on this batch in training mode and, with a loss scale, `loss_scale`, `skipped`, `skipped_in_a_row`,
-    `last_bad`.
+    metrics on this batch in training mode, the extra terms and the `aux` of an objective by their names and, with a
+    loss scale, `loss_scale`, `skipped`, `skipped_in_a_row`, `last_bad`.
     """
-    apply = apply_policy(task.model.apply, task.precision)
+    objective = objective_of(task)
     metrics = task.all_metrics
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -57,26 +58,34 @@ def make_train_step(task: "Task") -> TrainStep:
         if task.augment:
             inputs, targets = task.augment(augment_key, inputs, targets)
 
-        def scaled_loss(params: Any) -> tuple[Float[Array, ""], tuple[Any, Any, Array]]:
-            outputs, model_state = apply(params, state.model_state, inputs, train=True, key=model_key)
-            loss = masked_mean(task.loss(outputs, targets), batch.mask)
-            return scaling.scale_loss(state.loss_scale, loss), (outputs, model_state, loss)
+        def scaled_loss(params: Any) -> tuple[Float[Array, ""], tuple[Costs, Array]]:
+            costs = objective(params, state.model_state, inputs, targets, train=True, key=model_key)
+            loss = mean_cost(costs, batch.mask)
+            return scaling.scale_loss(state.loss_scale, loss), (costs, loss)
 
-        scaled_grads, (outputs, model_state, loss) = jax.grad(scaled_loss, has_aux=True)(state.params)
+        scaled_grads, (costs, loss) = jax.grad(scaled_loss, has_aux=True)(state.params)
         grads = scaling.unscale(state.loss_scale, scaled_grads)
-        updated, update_norm = _update(task.optimizer, state, grads, model_state)
+        updated, update_norm = _update(task.optimizer, state, grads, costs.model_state)
         measured = {
             "loss": loss,
             "grad_norm": trees.global_norm(grads),
             "param_norm": trees.global_norm(updated.params),
             "update_norm": update_norm,
             "count": batch.mask.sum().astype(jnp.float32),
-            **{name: masked_mean(metric(outputs, targets), batch.mask) for name, metric in metrics.items()},
+            **told_beside(costs),
+            **_metrics(metrics, costs.outputs, targets, batch.mask),
             **_telemetry(updated.loss_scale),
         }
         return updated, measured
 
     return step
+
+
+def _metrics(metrics: Mapping[str, Any], outputs: Any, targets: Any, mask: Bool[Array, "batch"]) -> dict[str, Array]:
+    """The mean of each metric; none where an objective tells no outputs."""
+    if outputs is None:
+        return {}
+    return {name: masked_mean(metric(outputs, targets), mask) for name, metric in metrics.items()}
 
 
 def _update(

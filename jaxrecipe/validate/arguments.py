@@ -73,6 +73,12 @@ FIELDS = (
         "Pass the function itself, neither a class nor what calling it gave.",
     ),
     Field(
+        "objective",
+        lambda value: value is None or is_function(value),
+        "a function objective(params, model_state, inputs, targets, *, train, key) -> jr.Costs, or None",
+        "Pass the function itself.",
+    ),
+    Field(
         "optimizer",
         _is_optimizer,
         "an optax gradient transformation",
@@ -162,9 +168,24 @@ def find(task: Task) -> Iterator[Problem]:
 
 def _missing_parts(task: Task) -> Iterator[Problem]:
     """Parts without which nothing can be trained, where there is no loop that trains."""
+    if task.objective is not None and task.has_loss:
+        yield Problem(
+            where="task.objective",
+            got="an objective and a loss",
+            wanted="one of the two",
+            fix="A loss of outputs and targets is the short form of an objective: leave out what is not trained.",
+        )
+    if task.objective is None and task.has_model and not task.has_apply:
+        yield Problem(
+            where="task.model",
+            got="a model without apply",
+            wanted="a Model with two functions",
+            fix="Give jr.Model(init, apply): only an objective of your own, Task(objective=...), may do without.",
+        )
     if task.loop is not None:
         return
-    given = {"model": task.has_model, "loss": task.has_loss, "optimizer": task.has_optimizer}
+    has_costs = task.has_loss or task.objective is not None
+    given = {"model": task.has_model, "loss": has_costs, "optimizer": task.has_optimizer}
     for field in FIELDS:
         if not given.get(field.name, True):
             fix = f"{field.fix} A training step of your own needs none: jr.Task.from_step(step, state, batches)."

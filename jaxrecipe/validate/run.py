@@ -1,7 +1,9 @@
 """Everything that can be seen before training, in the order in which one thing needs another."""
 
+import numpy as np
+
 from jaxrecipe.task import Task
-from jaxrecipe.validate import arguments, data, kinds, labels, shapes, training, values
+from jaxrecipe.validate import arguments, data, kinds, labels, objective, shapes, training, values
 from jaxrecipe.validate.problem import InvalidTaskError, Problem
 
 
@@ -62,8 +64,10 @@ def _problems_of_functions(task: Task, train: data.Split, test: data.Split | Non
     right = not any(problem.severity == "error" for problem in traced.problems) and not broken
     for split in splits:
         traced.problems.extend(values.find(task, split, runs=right))
-    if right:
+    if right and task.has_loss:
         shapes.find_fixed_batch(traced, task, data.batch_of(train, size + 1))
+    if right and task.objective is not None:
+        objective.find_values(traced, task, train.source.gather(np.arange(size)))
     return traced.problems
 
 
@@ -72,6 +76,8 @@ def _find_parts(traced: shapes.Traced, task: Task, broken: set[str]) -> None:
     shapes.find_inputs(traced)
     if "loss" not in broken and task.has_model and task.has_loss:
         shapes.find_losses(traced, task)
+    if "objective" not in broken and task.has_model and task.objective is not None:
+        objective.find_costs(traced, task, task.objective)
     if "target" not in broken:
         known = len(traced.problems)
         labels.find_shapes(traced, task)

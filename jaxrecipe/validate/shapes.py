@@ -86,6 +86,8 @@ def trace(task: Task, raw: tuple[PyTree, PyTree], size: int) -> Traced:
     if variables is None:
         return traced
     traced.params, traced.state = variables
+    if not task.has_apply:
+        return traced
     apply = apply_policy(task.model.apply, task.precision)
     inputs = (traced.augmented or traced.batch)[0]
     traced.trained = _applied(traced, apply, variables, inputs, train=True)
@@ -221,6 +223,8 @@ def _applied(traced: Traced, apply: Callable[..., Any], variables: Any, inputs: 
 
 def find_losses(traced: Traced, task: Task) -> None:
     """Check that the loss gives one number an example, in training and in evaluation."""
+    if not task.has_loss:
+        return
     known = len(traced.problems)
     for outputs, batch in ((traced.evaluated, traced.batch), (traced.trained, traced.augmented or traced.batch)):
         if outputs is None or len(traced.problems) > known:
@@ -229,7 +233,7 @@ def find_losses(traced: Traced, task: Task) -> None:
         wanted = f"float32[{traced.size}], one number an example"
         losses = traced.attempt("task.loss", task.loss, outputs, batch[1], wanted=wanted, fix=fix)
         if losses is not None:
-            per_example(traced, "task.loss", losses, outputs, batch[1])
+            per_example(traced, "task.loss", losses, outputs, batch[1], trained=True)
 
 
 def find_metrics(traced: Traced, task: Task) -> None:
@@ -246,12 +250,14 @@ def find_metrics(traced: Traced, task: Task) -> None:
             per_example(traced, where, values, traced.evaluated, targets)
 
 
-def per_example(traced: Traced, where: str, values: Any, outputs: PyTree, targets: PyTree) -> None:
-    """Note a problem unless `values` are one number an example."""
+def per_example(
+    traced: Traced, where: str, values: Any, outputs: PyTree, targets: PyTree, *, trained: bool = False
+) -> None:
+    """Note a problem unless `values` are one number an example; floating ones where they are trained."""
     size = traced.size
     single = trees.is_array(values)
     right = single and values.shape == (size,)
-    numeric = not right or (trees.is_floating(values) or (where != "task.loss" and not trees.is_inexact(values)))
+    numeric = not right or trees.is_floating(values) or (not trained and not trees.is_inexact(values))
     shapes = f"outputs {described(outputs)} against targets {described(targets)}"
     code = ""
     if not single:

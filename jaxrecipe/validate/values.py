@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrecipe import trees
-from jaxrecipe.precision.policy import apply_policy
+from jaxrecipe.objective import mean_cost, objective_of
 from jaxrecipe.task import Task
 from jaxrecipe.validate.data import Split, nonfinite_rows
 from jaxrecipe.validate.problem import Problem
@@ -21,7 +21,7 @@ def find(task: Task, split: Split, *, runs: bool) -> Iterator[Problem]:
     all.
     """
     for side, rows in nonfinite_rows(split).items():
-        if not rows.size or (runs and task.has_model and task.has_loss and _copes(task, split, rows[:PROBED])):
+        if not rows.size or (runs and task.has_costs and _copes(task, split, rows[:PROBED])):
             continue
         scope = f"{len(split.rows)}{'' if split.whole else ' sampled'}"
         yield Problem(
@@ -38,15 +38,14 @@ def _copes(task: Task, split: Split, rows: np.ndarray) -> bool:
     """Whether loss and gradients are finite on these examples, with untrained parameters."""
     batch = jax.tree.map(jnp.asarray, split.source.gather(rows))
     inputs, targets = task.prepare(*batch) if task.prepare else batch
-    apply = apply_policy(task.model.apply, task.precision)
+    objective = objective_of(task)
 
     @jax.jit
     def measured(key: jax.Array) -> jax.Array:
         params, state = task.model.init(key, inputs)
 
         def loss(params: object) -> jax.Array:
-            outputs, _ = apply(params, state, inputs, train=False, key=None)
-            return task.loss(outputs, targets).sum()
+            return mean_cost(objective(params, state, inputs, targets, train=False, key=key))
 
         return trees.all_finite(jax.value_and_grad(loss)(params))
 

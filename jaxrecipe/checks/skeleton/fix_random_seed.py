@@ -57,7 +57,7 @@ def fix_random_seed(setup: Setup, *, key: PRNGKeyArray, steps: int = 3) -> Resul
     if "data" not in differing and _augment_ignores_key(setup, key):
         text = "augment changes the batch, but in the same way whatever key it is given."
         findings.append(failure("step/augmentation-key-reused", text))
-    whole = setup.task.has_model and setup.task.has_loss
+    whole = setup.task.has_costs
     if whole and not differing and _same_draw_every_step(setup, key):
         text = "The model is random in training, but the training step draws the same random numbers at every step."
         findings.append(failure("step/key-reused", text))

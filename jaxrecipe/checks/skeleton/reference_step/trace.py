@@ -82,7 +82,7 @@ def record(setup: Setup, key: PRNGKeyArray, steps: Iterable[Step]) -> Trace:
         for into, (_, gradient) in zip(gradients, found, strict=True):
             into.append(gradient)
         losses.append(found[0][0])
-        wanted.append(setup.forward(*step.before, step.batch[0], train=True, key=rules[0](step))[1])
+        wanted.append(setup.costs(*step.before, *step.batch, train=True, key=rules[0](step)).model_state)
     return Trace(taken, wanted, gradients, losses)
 
 
