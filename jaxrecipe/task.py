@@ -94,7 +94,8 @@ class Task:
         Args:
             step: the training step.
             state: the first state; a tuple of several arguments where the step takes several.
-            batches: a list, an iterator or a loader of batches, or a function `batches(epoch)` that gives one.
+            batches: a list, an iterator or a loader of batches, or a function `batches(epoch)` that gives one; None for
+                a step that makes its own data (reinforcement learning, collocation points).
             key: an example of the key that the step takes, where it takes another than `jax.random.key(0)`.
             take: batches that are taken at most.
             targets: names of the parts of a batch that are targets; None for none; by default the second of two, or

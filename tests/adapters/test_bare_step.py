@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import nnx
+from flax import nnx, struct
 from flax.training.train_state import TrainState
 
 import jaxrecipe as jr
@@ -213,6 +213,58 @@ def test_batches_without_a_common_axis_count_as_one_example_each():
     held = task.loop.init(jax.random.key(0))
     _, metrics = task.loop.step(held, *jax.tree.map(lambda leaf: leaf[1:2], task.train), jax.random.key(0))
     np.testing.assert_allclose(metrics["loss"], cross_entropy(PARAMS, *PAIRS[1]), rtol=1e-5)
+
+
+def test_a_step_may_make_its_own_data():
+    def step(state, _):
+        key, drawn = jax.random.split(state["key"])
+        inputs = jax.random.normal(drawn, (8, 6))
+        params, opt_state, loss = updated(state["params"], state["opt"], inputs, jnp.zeros(8, jnp.int32))
+        return {"params": params, "opt": opt_state, "key": key}, {"loss": loss}
+
+    state = {"params": PARAMS, "opt": OPTIMIZER.init(PARAMS), "key": jax.random.key(0)}
+    task = jr.Task.from_step(step, state, None)
+    assert task.loop.facts is not None
+    assert task.loop.facts.whole_batches
+    held = task.loop.init(jax.random.key(0))
+    inputs, targets = jax.tree.map(lambda leaf: leaf[:1], task.train)
+    _, metrics = task.loop.step(held, inputs, targets, jax.random.key(0))
+    np.testing.assert_allclose(metrics["loss"], step(state, None)[1]["loss"], rtol=1e-6)
+
+
+def test_metrics_that_the_state_gathers_are_those_of_one_step():
+    @struct.dataclass
+    class Metrics:
+        total: jax.Array
+        count: jax.Array
+
+        @classmethod
+        def empty(cls):
+            return cls(jnp.float32(0), jnp.float32(0))
+
+        def merge(self, other):
+            return Metrics(self.total + other.total, self.count + other.count)
+
+        def compute(self):
+            return {"loss": self.total / self.count}
+
+    class State(TrainState):
+        metrics: Metrics
+
+    state = State.create(apply_fn=nn.Dense(3).apply, params=PARAMS, tx=OPTIMIZER, metrics=Metrics.empty())
+
+    @jax.jit
+    def step(state, batch):
+        loss, grads = jax.value_and_grad(cross_entropy)(state.params, *batch)
+        state = state.apply_gradients(grads=grads)
+        return state.replace(metrics=state.metrics.merge(Metrics(loss, jnp.float32(1))))
+
+    task = jr.Task.from_step(step, state, PAIRS)
+    held, batch = task.loop.init(jax.random.key(0)), jax.tree.map(lambda leaf: leaf[:8], task.train)
+    held, first = task.loop.step(held, *batch, jax.random.key(0))
+    _, second = task.loop.step(held, *batch, jax.random.key(0))
+    np.testing.assert_allclose(first["loss"], cross_entropy(PARAMS, *PAIRS[0]), rtol=1e-6)
+    assert second["loss"] < first["loss"]
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,8 @@ ORDERS = (
     ("key", "batch", "state"),
 )
 """The orders that are tried, the usual ones first."""
+ORDERS_WITHOUT_BATCH = (("state",), ("state", "key"), ("key", "state"))
+"""Those that are tried first where there is no batch; in the others it is None."""
 MOST_ERRORS = 3
 """Attempts that a message names."""
 
@@ -95,7 +97,8 @@ def arrangements(step: Callable[..., Any], state: Any, batch: Any) -> list[Arran
     if isinstance(batch, Mapping):
         batch_forms.append("named")
     found = []
-    for order, spread, form in itertools.product(ORDERS, (False, True) if several else (False,), batch_forms):
+    orders = (*ORDERS_WITHOUT_BATCH, *ORDERS) if batch is None else ORDERS
+    for order, spread, form in itertools.product(orders, (False, True) if several else (False,), batch_forms):
         one = Arrangement(order, spread, form, keyword if "key" not in order else "")
         named = set(batch) if form == "named" else set()
         count = len(one.arguments(state, batch, None)[0])

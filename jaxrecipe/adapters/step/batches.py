@@ -97,6 +97,13 @@ def _taken(listed: Sequence[Any], targets: Any, axes: int) -> Batches:
     )
 
 
+def no_batches(count: int) -> Batches:
+    """What stands for the batches of a step that makes its own data: it is given None, whatever the example."""
+    stands = np.zeros((count, 1), np.float32), None
+    note = "The step is given no batch, so nothing is said of its data."
+    return Batches(stands, 1, lambda *_: None, None, (), True, (note,))
+
+
 @dataclass(frozen=True)
 class Fold:
     """How a batch becomes arrays with one leading axis of examples, and back."""

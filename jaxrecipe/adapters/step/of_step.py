@@ -21,11 +21,11 @@ from jaxrecipe.adapters.step.arrangement import (
     outcome_of,
     without,
 )
-from jaxrecipe.adapters.step.batches import Batches, take_batches
+from jaxrecipe.adapters.step.batches import Batches, no_batches, take_batches
+from jaxrecipe.adapters.step.metrics import metrics_of, without_metrics
 from jaxrecipe.adapters.step.state import Held, StateForm, parameters_in, replaced, state_form, taken
 from jaxrecipe.parts import Loop, StepFacts
 
-LOSS_NAME = "loss"
 MakeKey = Callable[[PRNGKeyArray], Any]
 
 
@@ -82,7 +82,7 @@ def bare_step(
         step: takes state, batch and perhaps a key in any order, whole or in pieces, and gives the new state back, or
             changes Flax NNX objects in place.
         state: the first state; a tuple of several arguments where the step takes several.
-        batches: a list, an iterator, a loader, or a function `batches(epoch)`.
+        batches: a list, an iterator, a loader, or a function `batches(epoch)`; None for a step that makes its own data.
         key: an example of the key that the step takes, where it takes another than `jax.random.key(0)`.
         take: batches that are taken at most.
         targets: names of the parts of a batch that are targets; None for none; True to guess.
@@ -95,10 +95,14 @@ def bare_step(
         ValueError: there is no batch, or a name that is given is not there.
     """
     devices = _has_device_axis(state)
-    found = take_batches(batches, most=take, targets=targets, device_axis=devices > 0)
+    if batches is None:
+        found = no_batches(take)
+    else:
+        found = take_batches(batches, most=take, targets=targets, device_axis=devices > 0)
     tried = _arranged(step, state, found.first, _keys_to_try(key, devices))
     arrangement, form, outcome = tried.arrangement, tried.form, tried.outcome
-    _metrics(outcome, tried.result, loss, tried.pieces)  # a name that is not there is said now
+    after = _pieces_after(tried.pieces, outcome, tried.result)
+    metrics_of(_beside_state(outcome, tried.result), loss, after)  # a name that is not there is said now
     first = form.held(form.pieces)
     places = _parameter_places(form, first, params)
 
@@ -108,13 +112,12 @@ def bare_step(
         return _copied(first)
 
     def call(held: Held, inputs: Any, targets: Any, key: PRNGKeyArray) -> tuple[Held, Mapping[str, Any]]:
-        pieces = form.rebuilt(held)
-        _reset_metrics(pieces)
+        pieces = without_metrics(form.rebuilt(held))
         given = pieces if arrangement.state else pieces[0]
         positional, named = arrangement.arguments(given, found.join(inputs, targets), tried.make_key(key))
         result = step(*positional, **named)
         new = _pieces_after(pieces, outcome, result)
-        return form.held(new), _metrics(outcome, result, loss, pieces)
+        return form.held(new), metrics_of(_beside_state(outcome, result), loss, new)
 
     loop = Loop(
         init=init,
@@ -131,12 +134,9 @@ def bare_step(
     return BareStep(loop, found, name_of(step))
 
 
-def _metrics(
-    outcome: Outcome, result: Any, loss: str | Callable[[Any], Any] | None, pieces: Sequence[Any]
-) -> dict[str, Any]:
-    """The metrics in what a step returned."""
-    rest = without(result, [place for place in outcome.places if place is not None])
-    return metrics_of(rest, loss, pieces)
+def _beside_state(outcome: Outcome, result: Any) -> Any:
+    """What a step returned beside the state."""
+    return without(result, [place for place in outcome.places if place is not None])
 
 
 def _named(places: Sequence[Path]) -> str:
@@ -248,65 +248,3 @@ def _pieces_after(pieces: Sequence[Any], outcome: Outcome, result: Any) -> tuple
     return tuple(
         piece if place is None else at_place(result, place) for piece, place in zip(pieces, outcome.places, strict=True)
     )
-
-
-def _reset_metrics(pieces: Sequence[Any]) -> None:
-    """Metrics that the step adds to in place begin anew, so that they are those of this step."""
-    for piece in pieces:
-        if _is_metric(piece):
-            with jax.numpy_dtype_promotion("standard"):
-                piece.reset()
-
-
-def _is_metric(piece: Any) -> bool:
-    return all(callable(getattr(piece, name, None)) for name in ("reset", "compute", "update"))
-
-
-def metrics_of(rest: Any, loss: str | Callable[[Any], Any] | None, pieces: Sequence[Any]) -> dict[str, Any]:
-    """The numbers that a step gives beside its state, by name; "loss" is there if one of them is known to be it.
-
-    Args:
-        rest: what the step returned without the state.
-        loss: which it is, or how it is computed.
-        pieces: of the state after the step, some of which may be metrics.
-    """
-    found = _numbers(rest)
-    for piece in pieces:
-        if _is_metric(piece):
-            with jax.numpy_dtype_promotion("standard"):
-                found |= _numbers(piece.compute())
-    if callable(loss):
-        return {**found, LOSS_NAME: jnp.mean(loss(rest))}
-    chosen = _loss_among(found, loss)
-    return found if chosen is None else {**found, LOSS_NAME: found[chosen]}
-
-
-def _numbers(tree: Any) -> dict[str, Any]:
-    """The scalars of a tree by path; replicated ones, `[devices]`, are averaged."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    named = {jax.tree_util.keystr(path, simple=True, separator="/") or "value": leaf for path, leaf in leaves}
-    kept = {}
-    for name, leaf in named.items():
-        if isinstance(leaf, bool | int | float) or (hasattr(leaf, "dtype") and np.ndim(leaf) == 0):
-            kept[name] = leaf
-        elif hasattr(leaf, "dtype") and np.shape(leaf) == (jax.local_device_count(),):
-            kept[name] = leaf.mean()
-    return kept
-
-
-def _loss_among(found: Mapping[str, Any], wanted: str | None) -> str | None:
-    """The name of the loss among metrics.
-
-    Raises:
-        ValueError: the one that the user names is not there.
-    """
-    if wanted is not None:
-        if wanted not in found:
-            raise ValueError(f"loss: the step gives no {wanted!r}; it gives {', '.join(found) or 'no number'}")
-        return wanted
-    last = {name: name.rsplit("/")[-1].lower() for name in found}
-    for fits in (lambda name: name == LOSS_NAME, lambda name: name == "total_loss", lambda name: LOSS_NAME in name):
-        if fitting := [name for name, short in last.items() if fits(short)]:
-            return fitting[0]
-    floats = [name for name, leaf in found.items() if jnp.issubdtype(jnp.asarray(leaf).dtype, jnp.floating)]
-    return floats[0] if len(floats) == 1 or (floats and floats[0] in ("value", "0")) else None
