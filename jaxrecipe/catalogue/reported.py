@@ -42,7 +42,20 @@ def gradient_of_few_is_nan(task: Task) -> Task:
     return on_train(scaled, blackened).replace(prepare=unit)
 
 
+def metric_counts_padding(task: Task) -> Task:
+    """The loss leaves the padding out, and the accuracy counts it."""
+    right = lambda logits, tokens: (jnp.argmax(logits, axis=-1) == tokens).astype(jnp.float32)  # noqa: E731
+    return task.replace(metrics={"accuracy": lambda logits, tokens: right(logits, tokens).mean(axis=1)})
+
+
 FAULTS = (
     Fault(65, labels_from_one, bases.picture_mlp, ("example_gradients",), ("data/labels-from-one",)),
     Fault(66, gradient_of_few_is_nan, bases.picture_mlp, ("example_gradients",), ("model/gradient-not-finite",)),
+    Fault(
+        67,
+        metric_counts_padding,
+        bases.padded_transformer,
+        ("chart_input_dependencies",),
+        ("evaluation/padding-counted",),
+    ),
 )

@@ -60,6 +60,16 @@ CAUSES: tuple[Cause, ...] = (
         ),
     ),
     Cause(
+        code="model/segments-mixed",
+        title="Texts that are packed into one row see one another.",
+        harm="Every text is predicted from whatever stands before it in its row, which is not there when it is used.",
+        fix=(
+            "Let a query attend to keys of its own segment only, segments[:, :, None] == segments[:, None, :], beside "
+            "the causal mask; reset recurrent states where a segment begins."
+        ),
+        explains=("model/input-ignored",),
+    ),
+    Cause(
         code="model/gradient-not-finite",
         title="The gradient of some examples is NaN or infinite, although their loss is finite.",
         harm="The first of them that is drawn makes every parameter NaN.",

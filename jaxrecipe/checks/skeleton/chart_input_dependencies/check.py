@@ -4,7 +4,9 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from jaxrecipe.checks.skeleton.chart_input_dependencies.influence import Influence, input_influences
-from jaxrecipe.checks.skeleton.chart_input_dependencies.padding import Padding, padding_places
+from jaxrecipe.checks.skeleton.chart_input_dependencies.padding import Padding
+from jaxrecipe.checks.skeleton.chart_input_dependencies.padding_token import padding_places
+from jaxrecipe.checks.skeleton.chart_input_dependencies.segments import Segments, packed_segments
 from jaxrecipe.diagnosis.causes.table import cause
 from jaxrecipe.diagnosis.finding import Finding
 from jaxrecipe.diagnosis.measure import Measure, Severity
@@ -32,7 +34,8 @@ def chart_input_dependencies(
     What it does: charts by gradients (and by changed values, where there is no gradient) which input arrays, features,
     channels and pixels the outputs depend on, in evaluation and in training mode. Where the data mark padding
     (`Tokens(pad=...)`, a mask or lengths among the inputs, a mask among the targets) it changes what stands there,
-    which must not change the loss. Parameters that start at zero are drawn at random first. Parameters without a
+    which must change neither the loss nor a metric; the embedding of the padding token must not move the outputs at
+    real positions. Where inputs number the texts that are packed into a row, no text may depend on another. Parameters that start at zero are drawn at random first. Parameters without a
     gradient are the affair of `updates`.
 
     Why it matters: an input that is dropped on the way (sliced off, overwritten, multiplied by zero) is never missed by
@@ -57,10 +60,11 @@ def chart_input_dependencies(
     Source: Karpathy, A Recipe for Training Neural Networks (2019), "use backprop to chart dependencies".
     """
     influences, padding = input_influences(setup, key, parts), padding_places(setup, key)
-    measures = [_whole(one) for one in influences] + [_padding_seen(one) for one in padding]
+    segments = packed_segments(setup, key)
+    measures = [*map(_whole, influences), *map(_padding_seen, padding), *map(_segments_seen, segments)]
     counted = [one for one in padding if one.seen > 0]
     ignored = [one for one in influences if one.dead and one.name not in {mask.path for mask in counted}]
-    findings = [*map(_ignored, ignored), *map(_counted, counted)]
+    findings = [*map(_ignored, ignored), *map(_counted, counted), *(_crossing(one) for one in segments if one.seen)]
     for one in [one for one in influences if not one.dead]:
         features = _ignored_features(one, ignored_features, ignored_channels, ignored_channels_warn)
         pixels = _ignored_pixels(one, ignored_pixels, ignored_pixels_warn)
@@ -152,16 +156,33 @@ def _silent_features(one: Influence) -> np.ndarray:
     return np.flatnonzero((strongest == 0) & _varying_features(one))
 
 
+def _segments_seen(one: Segments) -> Measure:
+    severity = Severity.FAIL if one.certain else Severity.WARN
+    name = f"{one.path}: share of the rows where one text sees another"
+    return Measure(name=name, value=one.seen, high=0.0, severity=severity, code="model/segments-mixed")
+
+
+def _crossing(one: Segments) -> Finding:
+    measure = _segments_seen(one)
+    text = (
+        f"Texts packed into one row see one another: in {one.seen:.0%} of the rows that {one.path} divides, other "
+        "tokens in one of them change the outputs of another."
+    )
+    return Finding(code=measure.code, severity=measure.severity, message=text, measures=(measure,))
+
+
 def _padding_seen(one: Padding) -> Measure:
     severity = Severity.FAIL if one.declared else Severity.WARN
-    name = f"{one.where}: share of the padding that counts"
+    name = f"{one.where}: share of the padding that counts" if one.what == "the loss" else f"{one.where}: {one.what}"
     return Measure(name=name, value=one.seen, high=0.0, severity=severity, code=one.code)
 
 
 def _counted(one: Padding) -> Finding:
     measure = _padding_seen(one)
-    text = f"Padding counts: {one.seen:.0%} of what {one.where} mark changes the loss."
-    if not one.declared:
+    text = f"Padding counts: {one.seen:.0%} of what {one.where} mark changes {one.what}."
+    if one.code == "model/padding-seen" and not one.path:
+        text = f"Padding is seen: {one.where} change {one.seen:.0%} of {one.what}."
+    if one.code == "data/padding-undeclared":
         text = (
             f"Rows end in runs of one token, which looks like padding ({one.where}): {one.seen:.0%} of it changes "
             "the loss."

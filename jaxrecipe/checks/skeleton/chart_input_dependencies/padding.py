@@ -28,6 +28,8 @@ NAMED_MASK = re.compile(r"mask|pad|valid|weight", re.IGNORECASE)
 NAMED_LENGTH = re.compile(r"len", re.IGNORECASE)
 COUNTS = 1e-6
 """Share of the largest gradient from which on the loss sees an output; what a mask multiplies has none at all."""
+SURE = 10.0
+"""Outputs so many times as large as the largest leave no doubt about an answer."""
 BATCHES = 4
 """Batches among which the one with most padding is looked for."""
 
@@ -41,30 +43,29 @@ class Padding:
         seen: share of the padded examples or positions that change the loss; zero where padding is ignored.
         code: what it is where the loss sees some.
         path: of the input that marks it; empty where the targets do.
+        what: what it changes.
+        certain: whether it must not do so, or only had better not.
     """
 
     where: str
     seen: float
     code: str
     path: str = ""
+    what: str = "the loss"
+    certain: bool = True
 
     @property
     def declared(self) -> bool:
         """Whether the task or the data say that it is padding."""
-        return self.code != "data/padding-undeclared"
-
-
-def padding_places(setup: Setup, key: PRNGKeyArray) -> list[Padding]:
-    """Every place where inputs or targets mark padding."""
-    return [*padded_inputs(setup, key), *padded_outputs(setup), *padded_targets(setup)]
+        return self.code != "data/padding-undeclared" and self.certain
 
 
 def padded_targets(setup: Setup) -> Iterator[Padding]:
-    """Whether the loss counts positions whose target is padding; nothing without such positions."""
+    """Whether loss and metrics count positions whose target is padding; nothing without such positions."""
     target = token_target(setup.task.target)
     if target is None:
         return
-    inputs, tree = _most_padded_batch(setup, target.pad)
+    inputs, tree = most_padded_batch(setup, target.pad)
     targets = only_array(tree)
     if targets is None or targets.ndim != 2:
         return
@@ -74,11 +75,35 @@ def padded_targets(setup: Setup) -> Iterator[Padding]:
     if pad is None or logits is None or logits.ndim != 3:
         return
     size = np.abs(np.asarray(loss_gradient_at_outputs(setup)(outputs, tree)[0], np.float64)).max(axis=-1)
-    places = _outputs_held_against(targets == pad, loss_alignment(setup) or 0)
+    places, where = _outputs_held_against(targets == pad, loss_alignment(setup) or 0), f"targets equal to {pad}"
     if places.any():
         code = "data/padding-undeclared" if target.pad is None else "loss/padding-counted"
         seen = float((size[places] > COUNTS * size.max()).mean())
-        yield Padding(where=f"targets equal to {pad}", seen=seen, code=code)
+        yield Padding(where=where, seen=seen, code=code)
+        if target.pad is not None and not seen:
+            both = places & (targets == pad)  # a metric may hold them against each other in another way
+            yield from _padded_metrics(setup, outputs, tree, both, where)
+
+
+def _padded_metrics(
+    setup: Setup, outputs: Any, targets: Any, places: Bool[np.ndarray, "batch time"], where: str
+) -> Iterator[Padding]:
+    """Whether metrics change with the outputs at places that the loss leaves out, one answer for each metric."""
+    logits, rows = np.asarray(only_array(outputs)), places.any(axis=1)
+    if not rows.any():
+        return
+    label = np.clip(np.asarray(only_array(targets)), 0, logits.shape[-1] - 1)
+    answer = 2 * np.eye(logits.shape[-1])[label] - 1  # the label given there, and any other one
+    for name, metric in setup.task.all_metrics.items():
+        values = []
+        for sign in (1, -1):
+            sure = SURE * (1 + np.abs(logits).max(initial=0.0)) * sign * answer
+            changed_logits = np.where(places[..., None], sure, logits).astype(logits.dtype)
+            given = jax.tree.unflatten(jax.tree.structure(outputs), [changed_logits])
+            values.append(np.asarray(metric(*jax.device_put((given, targets))), np.float64))
+        moved = values[0] != values[1]
+        what = f"the metric {name!r}, and not the loss"
+        yield Padding(where, float(moved[rows].mean()), "evaluation/padding-counted", what=what)
 
 
 def _outputs_held_against(marked: Bool[np.ndarray, "batch time"], shift: int) -> Bool[np.ndarray, "batch time"]:
@@ -162,7 +187,7 @@ def is_mask(leaf: np.ndarray) -> bool:
     return leaf.dtype == np.bool_ or bool(np.isin(leaf, (0, 1)).all())
 
 
-def _most_padded_batch(setup: Setup, pad: int | None) -> tuple[Any, Any]:
+def most_padded_batch(setup: Setup, pad: int | None) -> tuple[Any, Any]:
     """Of the first few batches of the training data the one with most padding."""
     size, first = setup.batch_size, on_host(setup.batch)
     if pad is None:
