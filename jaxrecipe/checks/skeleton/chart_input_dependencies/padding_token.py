@@ -53,7 +53,7 @@ class Reach:
         differ = changed(before, after, self.rounding)
         if before.shape[-1] == table.shape[0] and before.ndim > 1:
             differ[..., row] = False
-        return differ.any(axis=-1) if differ.ndim > 1 else differ
+        return np.asarray(differ.any(axis=-1) if differ.ndim > 1 else differ)
 
 
 def padding_places(setup: Setup, key: PRNGKeyArray) -> list[Padding]:
@@ -111,7 +111,7 @@ def _outputs_of(setup: Setup, inputs: Any, key: PRNGKeyArray) -> Callable[[Any],
 
 
 def _embeddings(reach: Reach, tokens: np.ndarray, pad: int) -> Iterator[str]:
-    """Paths of the parameters whose rows belong to tokens: a row moves the examples that hold its token and no others."""
+    """Paths of the parameters whose rows belong to tokens: a row moves those examples that hold it."""
     holds = {int(token): (tokens == token).any(axis=1) for token in np.unique(tokens) if token != pad}
     rare = min((t for t in holds if not holds[t].all()), key=lambda t: (holds[t].sum(), t), default=None)
     if rare is None:
