@@ -100,7 +100,7 @@ def arrangements(step: Callable[..., Any], state: Any, batch: Any) -> list[Arran
     orders = (*ORDERS_WITHOUT_BATCH, *ORDERS) if batch is None else ORDERS
     for order, spread, form in itertools.product(orders, (False, True) if several else (False,), batch_forms):
         one = Arrangement(order, spread, form, keyword if "key" not in order else "")
-        named = set(batch) if form == "named" else set()
+        named = set(batch or ()) if form == "named" else set()
         count = len(one.arguments(state, batch, None)[0])
         if positional is None or (count <= len(positional) and not _unfilled(positional, required, count, named)):
             found.append((-_score(one, positional or (), state, batch), len(found), one))

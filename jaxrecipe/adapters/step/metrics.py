@@ -21,7 +21,8 @@ def _emptied(piece: Any) -> Any:
     if _is_metric(piece):
         with jax.numpy_dtype_promotion("standard"):
             piece.reset()
-    elif _is_collection(inner := getattr(piece, "metrics", None)) and callable(getattr(piece, "replace", None)):
+    inner: Any = getattr(piece, "metrics", None)
+    if _is_collection(inner) and callable(getattr(piece, "replace", None)):
         return piece.replace(metrics=inner.empty())
     return piece
 
