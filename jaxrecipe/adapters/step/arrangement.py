@@ -100,7 +100,7 @@ def arrangements(step: Callable[..., Any], state: Any, batch: Any) -> list[Arran
     orders = (*ORDERS_WITHOUT_BATCH, *ORDERS) if batch is None else ORDERS
     for order, spread, form in itertools.product(orders, (False, True) if several else (False,), batch_forms):
         one = Arrangement(order, spread, form, keyword if "key" not in order else "")
-        named = set(batch or ()) if form == "named" else set()
+        named: set[Any] = set(batch or ()) if form == "named" else set()
         count = len(one.arguments(state, batch, None)[0])
         if positional is None or (count <= len(positional) and not _unfilled(positional, required, count, named)):
             found.append((-_score(one, positional or (), state, batch), len(found), one))
@@ -123,7 +123,7 @@ def _parameters(step: Callable[..., Any]) -> tuple[tuple[str, ...] | None, set[s
     return tuple(one.name for one in positional), required, keyword[0] if keyword else ""
 
 
-def _unfilled(positional: Sequence[str], required: set[str], count: int, named: set[str]) -> set[str]:
+def _unfilled(positional: Sequence[str], required: set[str], count: int, named: set[Any]) -> set[Any]:
     """Required parameters that an arrangement leaves open, and names that it gives twice or that are not there."""
     open_names = set(positional[count:])
     return (required & open_names - named) | (named - open_names)
