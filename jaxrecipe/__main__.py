@@ -65,6 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"jaxrecipe {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_check(_command(commands, "check", _check, "run the recipe on a training set-up"))
+    _add_watch(_command(commands, "watch", _watch, "run a training script as it is, and check the step it takes"))
     listing = _command(commands, "list", _list, "list the checks, or what they can find")
     listing.add_argument("--causes", action="store_true", help="list the causes that findings name")
     explain = _command(commands, "explain", _explain, "the page of a check or of a cause")
@@ -87,23 +88,48 @@ def _command(commands: Any, name: str, run: Callable[..., int], about: str) -> a
 
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
-    from jaxrecipe.cli import options
 
     task = "package.module:name or file.py:name of a jr.Task, or of a function for one"
     parser.add_argument("task", metavar="TASK", help=task)
+    own = "add a check of your own: package.module:name or file.py:name"
+    parser.add_argument("--check", metavar="CHECK", dest="checks", action="append", default=[], help=own)
+    _add_choice(parser)
+    _add_output(parser)
+
+
+def _add_watch(parser: argparse.ArgumentParser) -> None:
+    from jaxrecipe.cli import options
+
+    parser.add_argument("script", metavar="SCRIPT", help="the script that trains; a module after -m")
+    rest = "arguments of the script"
+    parser.add_argument("arguments", metavar="...", nargs=argparse.REMAINDER, help=rest)
+    parser.add_argument("-m", action="store_true", dest="module", help="SCRIPT is a module, as for python -m")
+    step = "the training step, where it is not found or not the right one: a function of the script, or module:name"
+    parser.add_argument("--step", metavar="NAME", help=step)
+    most = "end the script after so many calls of its step (default 32)"
+    parser.add_argument("--batches", metavar="N", type=options.calls, default=32, help=most)
+    go_on = "let the script run to its end before checking"
+    parser.add_argument("--continue", action="store_true", dest="go_on", help=go_on)
+    parser.add_argument("--loss", metavar="NAME", help="which of the numbers that the step returns is the loss")
+    names = "which parts of a batch are targets"
+    parser.add_argument("--targets", metavar="A,B", type=options.exact_names, help=names)
+    _add_choice(parser)
+    _add_output(parser)
+
+
+def _add_choice(parser: argparse.ArgumentParser) -> None:
+    from jaxrecipe.cli import options
+
     several: dict[str, Any] = {"action": "append", "default": []}
     named: dict[str, Any] = {"metavar": "A,B", "type": options.names, "action": "extend"}
     parser.add_argument("--only", **named, help="run only these checks (or stages)")
     parser.add_argument("--skip", **named, default=[], help="leave these out")
-    own = "add a check of your own: package.module:name or file.py:name"
-    parser.add_argument("--check", metavar="CHECK", dest="checks", **several, help=own)
     value = "CHECK.NAME=VALUE"
     parser.add_argument("--threshold", metavar=value, type=options.threshold, **several, help="override one")
     reason = "known to fail, and why"
     parser.add_argument("--expect", metavar="CHECK=REASON", type=options.expectation, **several, help=reason)
     limit = "end a check that takes longer (default 600)"
     parser.add_argument("--time-limit", metavar="SECONDS", type=options.seconds, default=600.0, help=limit)
-    _add_output(parser)
 
 
 def _add_demo(parser: argparse.ArgumentParser) -> None:
@@ -126,21 +152,41 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 def _check(options: argparse.Namespace) -> int:
     from jaxrecipe.cli.loading import load_check, load_task
-    from jaxrecipe.cli.options import by_check
     from jaxrecipe.recipe import RECIPE
 
     _keep_programs(options)
-    report = _checked(
-        load_task(options.task),
-        checks=[*RECIPE, *map(load_check, options.checks)],
-        only=options.only,
-        skip=options.skip,
-        thresholds=by_check(options.threshold),
-        expect=dict(options.expect),
-        time_limit=options.time_limit,
-        seed=options.seed,
-    )
-    return _deliver(report, options)
+    checks = [*RECIPE, *map(load_check, options.checks)]
+    return _deliver(_checked(load_task(options.task), checks=checks, **_choice(options)), options)
+
+
+def _choice(options: argparse.Namespace) -> dict[str, Any]:
+    """What of the recipe is to run, and how."""
+    from jaxrecipe.cli.options import by_check
+
+    return {
+        "only": options.only,
+        "skip": options.skip,
+        "thresholds": by_check(options.threshold),
+        "expect": dict(options.expect),
+        "time_limit": options.time_limit,
+        "seed": options.seed,
+    }
+
+
+def _watch(options: argparse.Namespace) -> int:
+    from jaxrecipe.cli.enabling import enabling
+    from jaxrecipe.cli.watching import leave_threads_behind, watched
+
+    with watched(options, lambda line: print(f"jaxrecipe: {line}", file=sys.stderr)) as found:
+        _keep_programs(options)
+        report = _checked(found.task, **_choice(options))
+        code = _deliver(report, options)
+        print(enabling(report, found), end="")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if leave_threads_behind():
+        os._exit(code)
+    return code
 
 
 def _list(options: argparse.Namespace) -> int:

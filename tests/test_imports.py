@@ -64,7 +64,19 @@ ARROWS: dict[str, set[str]] = {
     "testing": {"checks", "recipe", "setup", "parts", "task", "validate", "report", "diagnosis"},
     "catalogue": {"adapters", "models", "parts", "task", "targets", "data", "precision"},
     "demo": {"adapters", "models", "parts", "task", "targets", "data", "catalogue"},
-    "cli": {"recipe", "checks", "diagnosis", "demo", "training", "data", "parts", "task", "report", "compiles"},
+    "cli": {
+        "adapters",
+        "recipe",
+        "checks",
+        "diagnosis",
+        "demo",
+        "training",
+        "data",
+        "parts",
+        "task",
+        "report",
+        "compiles",
+    },
     "__main__": {"cli", "recipe", "demo", "data", "parts", "task", "report", "validate"},
 }
 PUBLIC = set(ARROWS) - {"__main__", "cli", "demo", "catalogue"}

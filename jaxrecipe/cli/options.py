@@ -13,6 +13,19 @@ def names(text: str) -> list[str]:
     return [part.strip().replace("-", "_") for part in text.split(",") if part.strip()]
 
 
+def exact_names(text: str) -> list[str]:
+    """`a,b` as a list, as it is written."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def calls(text: str) -> int:
+    """A whole number, 2 or more."""
+    value = scalar(text)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 2:
+        raise argparse.ArgumentTypeError(f"got {text!r}; wanted a whole number, 2 or more")
+    return value
+
+
 def threshold(text: str) -> tuple[str, str, Scalar]:
     """`check.name=value` (`*.name=value` for every check that has it) as `(check, name, value)`."""
     path, equals, value = text.partition("=")

@@ -148,7 +148,7 @@ def _score(one: Arrangement, names: Sequence[str], state: Any, batch: Any) -> in
 
 def outcome_of(form: StateForm, before: Held, pieces: Sequence[Any], result: Any) -> Outcome | None:
     """Where the new state is in what a step returned; None when no piece comes back and none was changed."""
-    candidates = list(_candidates(result))
+    candidates = list(result_parts(result))
     after = form.held(pieces)
     places: list[tuple[Any, ...] | None] = []
     unreturned, moved = [], False
@@ -170,7 +170,7 @@ def outcome_of(form: StateForm, before: Held, pieces: Sequence[Any], result: Any
     return Outcome(tuple(places), tuple(unreturned)) if moved else None
 
 
-def _candidates(result: Any, path: tuple[Any, ...] = (), depth: int = 2) -> Iterator[tuple[tuple[Any, ...], Arrays]]:
+def result_parts(result: Any, path: tuple[Any, ...] = (), depth: int = 2) -> Iterator[tuple[tuple[Any, ...], Arrays]]:
     """Parts of a result by path, outer ones first, that could be a piece of the state."""
     if not isinstance(result, str | bytes):
         yield path, arrays_of(result)
@@ -181,7 +181,7 @@ def _candidates(result: Any, path: tuple[Any, ...] = (), depth: int = 2) -> Iter
         elif isinstance(result, Mapping):
             items = result.items()
         for name, part in items:
-            yield from _candidates(part, (*path, name), depth - 1)
+            yield from result_parts(part, (*path, name), depth - 1)
 
 
 def _differs(before: Any, after: Any) -> bool:

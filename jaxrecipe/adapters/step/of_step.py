@@ -100,13 +100,42 @@ def bare_step(
     else:
         found = take_batches(batches, most=take, targets=targets, device_axis=devices > 0)
     tried = _arranged(step, state, found.first, _keys_to_try(key, devices))
+    return step_as_loop(step, found, tried, loss=loss, params=params)
+
+
+def step_as_loop(
+    step: Callable[..., Any],
+    found: Batches,
+    tried: Tried,
+    *,
+    loss: str | Callable[[Any], Any] | None = None,
+    params: str | Sequence[str] | None = None,
+    name: str | None = None,
+    told: str | None = None,
+    keys: Sequence[Any] = (),
+) -> BareStep:
+    """A step as a loop, once it is known how it is called.
+
+    Args:
+        step: the step.
+        found: its batches.
+        tried: how it is called, and a call of it.
+        loss: which of the metrics is the loss, or how it is computed.
+        params: paths of the parameters in the state.
+        name: of the step, where it is not that of the function.
+        told: how the step is called, in words.
+        keys: that it was seen to be called with.
+
+    Raises:
+        ValueError: a name that is given is not there.
+    """
     arrangement, form, outcome = tried.arrangement, tried.form, tried.outcome
     after = _pieces_after(tried.pieces, outcome, tried.result)
     metrics_of(_beside_state(outcome, tried.result), loss, after)  # a name that is not there is said now
     first = form.held(form.pieces)
     places = _parameter_places(form, first, params)
 
-    told = f"The step is called as {arrangement.described()}; parameters are taken to be {_named(places)}."
+    told = told or f"The step is called as {arrangement.described()}"
 
     def init(_: PRNGKeyArray) -> Held:
         return _copied(first)
@@ -127,11 +156,12 @@ def bare_step(
         facts=StepFacts(
             unreturned=outcome.unreturned,
             takes_key="key" in arrangement.order or bool(arrangement.key_name),
+            keys=tuple(keys),
             whole_batches=found.whole,
-            notes=(told, *found.notes),
+            notes=(f"{told}; parameters are taken to be {_named(places)}.", *found.notes),
         ),
     )
-    return BareStep(loop, found, name_of(step))
+    return BareStep(loop, found, name or name_of(step))
 
 
 def _beside_state(outcome: Outcome, result: Any) -> Any:

@@ -1,0 +1,165 @@
+"""The calls of one function as they come in; `recording()` is what was seen of it so far."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jaxrecipe.adapters.watching.carried import (
+    Part,
+    carried_by_identity,
+    carried_by_value,
+    numbers_moved,
+    parts_alike,
+    parts_of,
+)
+from jaxrecipe.adapters.watching.recording import (
+    Call,
+    KeptGraph,
+    Place,
+    Recording,
+    Slot,
+    host_arrays,
+    kept,
+    kept_graph,
+    numbers_in,
+    size_of,
+    slots_of,
+)
+
+MOST_STARTS = 8
+"""Calls that do not go on with what the one before returned, after which a function is taken to have no state."""
+FEWEST_CALLS = 2
+"""Calls that show what goes on from one to the next."""
+
+
+@dataclass(frozen=True)
+class Before:
+    """What was copied before a call.
+
+    Attributes:
+        given: the arguments by index.
+        carried: where they stood in what the call before returned.
+        values: the arguments themselves.
+    """
+
+    given: dict[int, Any]
+    carried: dict[int, Place]
+    values: tuple[Any, ...]
+
+
+class Record:
+    """The calls of one function. It changes with each of them.
+
+    Attributes:
+        step, name, where, kind, most, most_bytes: the function, and how many calls and bytes are kept.
+        differentiates: whether it takes a gradient.
+        full: whether enough is kept.
+    """
+
+    def __init__(self, step: Callable[..., Any], name: str, where: str, kind: str, most: int, most_bytes: int) -> None:
+        self.step, self.name, self.where, self.kind, self.most, self.most_bytes = (
+            step,
+            name,
+            where,
+            kind,
+            most,
+            most_bytes,
+        )
+        self.differentiates = self.full = self._stateless = False
+        self._seen = self._starts = self._bytes = self._moved = 0
+        self._calls: list[Call] = []
+        self._slots: tuple[Slot, ...] = ()
+        self._graph: KeptGraph | None = None
+        self._alike: frozenset[int] = frozenset()
+        self._parts: list[Part] = []
+        self._copies: list[Part] | None = None
+        self._last: tuple[Any, ...] = ()
+
+    def recording(self) -> Recording:
+        """What was seen so far."""
+        return Recording(
+            step=self.step,
+            name=self.name,
+            where=self.where,
+            kind=self.kind,
+            slots=self._slots,
+            graph=self._graph,
+            calls=tuple(self._calls),
+            seen=self._seen,
+            alike=self._alike,
+            moved=self._moved,
+            differentiates=self.differentiates,
+        )
+
+    def before(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Before | None:
+        """Copies of what a call is given; None where it is not kept."""
+        self._seen += 1
+        if self.full or self._stateless:
+            return None
+        slots, values = slots_of(function, args, kwargs), (*args, *kwargs.values())
+        if not self._calls or slots != self._slots:
+            return self._first(slots, values) if len(self._calls) < FEWEST_CALLS else None
+        carried = carried_by_identity(self._parts, values)
+        if carried:
+            self._copies = None
+        elif self._copies is not None:
+            carried = carried_by_value(self._copies, values)
+        graph = self._graph.slots if self._graph else ()
+        if not carried and not any(values[index] is self._last[index] for index in graph):
+            if len(self._calls) >= FEWEST_CALLS:
+                self.full = True  # a second training begins, which has nothing to do with the first
+                return None
+            return self._first(slots, values)
+        given = {i: kept(one) for i, one in enumerate(values) if i not in carried and i not in graph}
+        self._bytes += size_of(list(given.values()))
+        return Before(given, carried, values)
+
+    def _first(self, slots: tuple[Slot, ...], values: tuple[Any, ...]) -> Before | None:
+        """Copies of what the first call is given, state and all."""
+        self._starts += 1
+        if self._starts > MOST_STARTS:
+            self._forget()
+            return None
+        self._slots, self._graph, self._bytes = slots, kept_graph(values), 0
+        self._calls.clear()
+        graph = self._graph.slots if self._graph else ()
+        return Before({i: kept(one) for i, one in enumerate(values) if i not in graph}, {}, values)
+
+    def after(self, before: Before | None, result: Any) -> None:
+        """Keep a call that was made, and what it returned until the next one."""
+        if before is None:
+            return
+        first = not self._calls
+        self._parts = parts_of(result)
+        if first or self._copies is not None:
+            wanted = [part[0] for value in before.values for part in parts_alike(self._parts, value)]
+            self._copies = [(path, kept(arrays)) for path, arrays in self._parts if path in wanted]
+        if first and not self._has_state(before):
+            self._forget()
+            return
+        self._calls.append(Call(before.given, before.carried, numbers_in(result)))
+        self._last = before.values
+        enough = len(self._calls) >= FEWEST_CALLS
+        self.full = len(self._calls) >= self.most or (enough and self._bytes > self.most_bytes)
+
+    def _has_state(self, before: Before) -> bool:
+        """Whether arguments of the first call come back or were changed, and how many of their numbers are others."""
+        alike = {i: parts for i, value in enumerate(before.values) if (parts := parts_alike(self._parts, value))}
+        copies = dict(self._copies or [])
+        self._alike = frozenset(alike)
+        self._moved = sum(
+            numbers_moved(host_arrays(before.given[i]), host_arrays(list(copies[parts[0][0]].values())))
+            for i, parts in alike.items()
+        )
+        after = kept_graph(before.values)
+        changed = 0
+        if self._graph and after:
+            changed = numbers_moved(host_arrays(self._graph.state), host_arrays(after.state))
+        self._moved += changed
+        return bool(alike) or changed > 0
+
+    def _forget(self) -> None:
+        """Nothing of a function without state is kept."""
+        self._stateless = True
+        self._calls, self._parts, self._last, self._copies, self._graph = [], [], (), None, None
+        self._slots, self._alike = (), frozenset()

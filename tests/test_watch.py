@@ -1,0 +1,156 @@
+"""`jaxrecipe watch`: the step is found in a script of any style, and what cannot be watched is said."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+from jaxrecipe.__main__ import main
+from tests import scripts
+
+ONLY = ["--only", "finite_inputs,fix_random_seed", "--no-cache"]
+REAL = jax.jit, jax.grad
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder to stand in, in which nothing is known of the scripts of other tests."""
+    monkeypatch.chdir(tmp_path)
+    sys.modules.pop("steps", None)
+    yield tmp_path
+    assert (jax.jit, jax.grad) == REAL
+    assert not any(str(tmp_path) in entry for entry in sys.path)
+
+
+def environment() -> dict[str, str]:
+    """In which this package is found from any folder."""
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+
+
+def watch(folder: Path, source: str, *options: str, arguments: tuple[str, ...] = ()) -> tuple[int, dict]:
+    """The exit code and the report of a script."""
+    (folder / "train.py").write_text(source)
+    (folder / "report.json").unlink(missing_ok=True)
+    code = main(["watch", *(options or ONLY), "--json", "report.json", "train.py", *arguments])
+    written = folder / "report.json"
+    return code, json.loads(written.read_text()) if written.exists() else {}
+
+
+@pytest.mark.parametrize("style", scripts.STYLES)
+def test_the_step_is_found_in_every_style(style, here, capsys):
+    (here / "steps.py").write_text(scripts.STEPS)
+    code, report = watch(here, scripts.STYLES[style])
+    out, err = capsys.readouterr()
+    assert code == 0, out + err
+    assert report["task"] == scripts.STEP_OF[style]
+    assert {result["name"]: result["status"] for result in report["results"]} == {
+        "finite_inputs": "PASS",
+        "fix_random_seed": "PASS",
+    }
+
+
+def test_the_script_is_run_as_python_runs_it_and_ended_early(here, capsys):
+    code, _ = watch(here, scripts.TRAIN_STATE, *ONLY, "--batches", "5", arguments=("--epochs", "1"))
+    out, err = capsys.readouterr()
+    assert (code, "epochs" in out) == (0, False), err
+    code, report = watch(here, scripts.TRAIN_STATE, *ONLY, "--batches", "5", "--continue", arguments=("--epochs", "2"))
+    assert (code, "epochs 2" in capsys.readouterr().out) == (0, True)
+    assert any("5 calls of train_step (jax.jit; train.py, line" in note for note in report["notes"])
+
+
+def test_a_script_that_catches_exceptions_is_ended_all_the_same(here, capsys):
+    code, _ = watch(here, scripts.LOADER, *ONLY, "--batches", "3")
+    out = capsys.readouterr().out
+    assert code == 0
+    assert "swallowed" not in out
+    assert "cleaned up" in out
+
+
+def test_lines_that_enable_more_are_python_with_the_names_of_the_step(here, capsys):
+    code, _ = watch(here, scripts.TRAIN_STATE, "--only", "labels,loss_at_init,reference_step,split_shift", "--no-cache")
+    assert code == 0
+    lines = capsys.readouterr().out.partition("To enable them:")[2]
+    compile("\n".join(line[4:] for line in lines.splitlines()), "lines", "exec")
+    for line in ("jr.Task.from_step(train_step, state, batches)", "jr.linen(module)", "state.tx", "jr.Classes(3)"):
+        assert line in lines
+    assert lines.count("model=") == 1
+
+
+def test_a_module_is_run_as_python_m_runs_it(here, capsys):
+    (here / "steps.py").write_text(scripts.STEPS)
+    (here / "project").mkdir()
+    (here / "project" / "__init__.py").write_text("")
+    (here / "project" / "__main__.py").write_text("from . import other\n" + scripts.IMPORTED)
+    (here / "project" / "other.py").write_text("")
+    code = main(["watch", *ONLY, "--json", "report.json", "-m", "project"])
+    assert code == 0, capsys.readouterr().err
+    sys.modules.pop("project", None)
+
+
+@pytest.mark.parametrize("step", ["update", "train:update"])
+def test_a_step_of_plain_python_is_watched_by_name(step, here, capsys):
+    source = scripts.PLAIN
+    code, _ = watch(here, source)
+    err = capsys.readouterr().err
+    assert code == 2
+    assert "cross_entropy" in err
+    assert "--step NAME" in err
+    if ":" in step:
+        (here / "steps.py").write_text(source.partition("opt_state = tx.init")[0])
+        source, step = scripts.IMPORTED.replace("train_step", "update").replace("bx, by)", "(bx, by))"), "steps:update"
+    code, report = watch(here, source.replace("(bx, by) in", "bx, by in"), *ONLY, "--step", step)
+    assert code == 0, capsys.readouterr().err
+    assert report["task"] == "update"
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "words"),
+    [
+        ("1 / 0", (), ["ZeroDivisionError", "line 1", "Nothing that it compiled was called", "raised"]),
+        ("print('nothing')", (), ["no training step was seen", "No function compiled"]),
+        ("import sys; sys.exit(3)", (), ["no training step was seen"]),
+        (
+            scripts.PIECES.replace("in batches()", "in [(x, y)]"),
+            (),
+            ["train_step (jax.jit; train.py", "1 call;", "twice"],
+        ),
+        ("import jax\nf = jax.jit(lambda x: x * 1)\nfor i in range(9): f(1.0)", (), ["9 calls"]),
+        (scripts.PIECES, ("--step", "train_stepp"), ["defines no function", "did you mean train_step"]),
+        (scripts.PIECES, ("--step", "tx"), ["tx was never called"]),
+        (scripts.PIECES, ("--loss", "missing"), ["gives no 'missing'"]),
+    ],
+)
+def test_what_cannot_be_watched_is_bad_usage_and_says_what_was_seen(source, options, words, here, capsys):
+    code, _ = watch(here, source, *ONLY, *options)
+    err = capsys.readouterr().err
+    assert code == 2, err
+    for word in words:
+        assert word in err
+
+
+def test_a_missing_script_is_bad_usage(here, capsys):
+    assert main(["watch", "nowhere.py"]) == 2
+    assert main(["watch", "-m", "nowhere_at_all"]) == 2
+    assert "there is no file nowhere.py" in capsys.readouterr().err
+
+
+def test_an_error_of_the_script_is_shown_without_our_frames(here, capsys):
+    code, _ = watch(here, scripts.PIECES.replace("    evaluate(params, x, y)", "    undefined"))
+    err = capsys.readouterr().err
+    assert code == 2
+    assert "NameError" in err
+    assert "jaxrecipe/" not in err
+    assert "train_step (jax.jit" in err
+
+
+def test_from_a_shell_with_a_thread_that_never_ends(here):
+    endless = "import threading, time\nthreading.Thread(target=lambda: time.sleep(600)).start()\n"
+    (here / "train.py").write_text(endless + scripts.PIECES)
+    command = [sys.executable, "-m", "jaxrecipe", "watch", *ONLY, "train.py"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300, env=environment())
+    assert done.returncode == 0, done.stderr
+    assert "2 passed" in done.stdout
