@@ -212,6 +212,31 @@ def copy(tree: PyTree) -> PyTree:
     return jax.tree.map(one, tree)
 
 
+def same_form(left: PyTree, right: PyTree) -> bool:
+    """Whether two trees have the same containers with the same entries, whatever functions those carry.
+
+    A container may hold functions beside its arrays (the `tx` of a Flax TrainState). Made twice they are other
+    functions, so that two trees differ in JAX's `PyTreeDef` although every array of one fits the other.
+    """
+    keys = [[path for path, _ in jax.tree_util.tree_leaves_with_path(tree)] for tree in (left, right)]
+    return keys[0] == keys[1] and _same_containers(jax.tree.structure(left), jax.tree.structure(right))
+
+
+def _same_containers(left: Any, right: Any) -> bool:
+    ours, theirs = left.node_data(), right.node_data()
+    if ours is None or theirs is None:
+        return ours == theirs and left.num_leaves == right.num_leaves
+    children = left.children(), right.children()
+    if ours[0] is not theirs[0] or len(children[0]) != len(children[1]) or _static(ours[1]) != _static(theirs[1]):
+        return False
+    return all(map(_same_containers, *children))
+
+
+def _static(data: Any) -> list[Any]:
+    """The numbers and words of what a container holds beside its arrays."""
+    return [leaf for leaf in jax.tree.leaves(data) if isinstance(leaf, bool | int | float | str)]
+
+
 def nbytes(tree: PyTree) -> int:
     """Bytes that the arrays of a tree hold, shared ones counted each time; shapes and dtypes are enough."""
     return sum(_leaf_bytes(leaf) for leaf in jax.tree.leaves(tree) if is_array(leaf))

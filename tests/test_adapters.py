@@ -339,6 +339,33 @@ def test_linen_named_random_streams(rngs: tuple[str, ...]) -> None:
         model.apply({}, {}, x, train=True, key=None)
 
 
+class AcrossDevices(nnx.Module):
+    def __init__(self, axis_name: str | None, rngs: nnx.Rngs) -> None:
+        self.norm = nnx.BatchNorm(3, axis_name=axis_name, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.norm(x)
+
+
+def linen_norm(axis_name: str | None) -> Model:
+    return adapters.linen(nn.BatchNorm(axis_name=axis_name))
+
+
+def nnx_norm(axis_name: str | None) -> Model:
+    return adapters.nnx(lambda rngs: AcrossDevices(axis_name, rngs))
+
+
+@pytest.mark.parametrize("make", [linen_norm, nnx_norm])
+def test_a_mean_over_devices_is_that_of_one_device_where_no_axis_has_the_name(make: Callable[..., Model]) -> None:
+    x = jax.random.normal(KEY, (8, 3))
+    alone, named = (make(axis_name) for axis_name in (None, "devices"))
+    params, state = named.init(KEY, x)
+    assert same(named.apply(params, state, x, train=True, key=KEY), alone.apply(params, state, x, train=True, key=KEY))
+    both = jax.vmap(lambda half: named.apply(params, state, half, train=True, key=KEY)[0], axis_name="devices")
+    whole = alone.apply(params, state, x, train=True, key=KEY)[0]
+    assert np.allclose(both(x.reshape(2, 4, 3)).reshape(8, 3), whole, atol=1e-5)
+
+
 def test_linen_starts_from_given_variables() -> None:
     net, x = LinenNet(), jnp.ones((2, 64))
     own = net.init(jax.random.key(5), x)

@@ -1,10 +1,14 @@
 """Tree helpers against plain Python and numpy."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
+from flax.training.train_state import TrainState
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -182,3 +186,29 @@ def test_bytes():
     tree = {"a": jnp.ones((2, 3), jnp.bfloat16), "b": np.ones(3, np.int8), "key": jax.random.key(0), "n": 1}
     assert trees.nbytes(tree) == 12 + 3 + 8
     assert trees.nbytes(jax.ShapeDtypeStruct((1 << 20, 1 << 20), jnp.float32)) == 4 << 40
+
+
+class Pair(NamedTuple):
+    one: float
+    two: float
+
+
+def train_state(rate: float):
+    return TrainState.create(apply_fn=lambda *_: None, params={"w": jnp.ones(2)}, tx=optax.adam(rate))
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "same"),
+    [
+        (train_state(0.1), train_state(0.2), True),
+        ({"a": 1.0}, {"a": 2.0}, True),
+        ({"a": 1.0}, {"b": 1.0}, False),
+        ([1.0, 2.0], (1.0, 2.0), False),
+        (Pair(1.0, 2.0), (1.0, 2.0), False),
+        ({"a": None}, {"a": 1.0}, False),
+        ({"a": {}}, {"a": ()}, False),
+    ],
+)
+def test_same_form_looks_past_functions(left, right, same):
+    """A Flax TrainState made twice holds other closures of the optimizer."""
+    assert trees.same_form(left, right) is same

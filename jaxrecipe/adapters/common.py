@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -60,6 +61,24 @@ def call_with(factory: Callable[..., Any], name: str, value: Any) -> Any:
 def key_or_fixed(train: bool, key: PRNGKeyArray | None) -> PRNGKeyArray | None:
     """The key; in evaluation without one, always the same key."""
     return jax.random.key(0) if key is None and not train else key
+
+
+UNBOUND_AXIS = re.compile(r"unbound axis name:?\s*[\"']?([\w-]+)")
+"""How JAX says that a module takes a mean over an axis that nobody has named."""
+
+
+def with_named_axes(call: Callable[[], PyTree]) -> PyTree:
+    """What a call gives, where an axis over which it takes means across devices (`BatchNorm(axis_name=...)`) has length
+    one unless the caller has named it (`pmap`, `vmap`).
+    """
+    try:
+        return call()
+    except NameError as error:
+        found = UNBOUND_AXIS.search(str(error))
+        if found is None:
+            raise
+        once = jax.vmap(lambda: with_named_axes(call), axis_name=found[1], axis_size=1)
+        return jax.tree.map(lambda leaf: leaf[0], once())
 
 
 def name_of(module: Any) -> str:

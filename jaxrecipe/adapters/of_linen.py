@@ -17,6 +17,7 @@ from jaxrecipe.adapters.common import (
     flags,
     key_or_fixed,
     require,
+    with_named_axes,
 )
 from jaxrecipe.parts import Model
 
@@ -85,7 +86,8 @@ def linen(
         net, positional, named = called(inputs, train)
         # Mutable in evaluation too: a module that moves its statistics there must show, not raise.
         options = {"mutable": list(state), "rngs": {} if key is None else streams(key)}
-        outputs, new = net.apply({**state, "params": params}, *positional, **named, **options)
+        given = {**state, "params": params}
+        outputs, new = with_named_axes(lambda: net.apply(given, *positional, **named, **options))
         return outputs, {**state, **nn.meta.unbox(unfreeze(new))}
 
     return Model(init, apply, name or type(module).__name__)

@@ -22,6 +22,7 @@ from jaxrecipe.adapters.common import (
     name_of,
     nest,
     require,
+    with_named_axes,
 )
 from jaxrecipe.parts import Model
 
@@ -78,6 +79,11 @@ def nnx(module: Any, *, train_argument: TrainArgument = None, spread: bool = Fal
 
     def apply(
         params: PyTree, state: PyTree, inputs: PyTree, *, train: bool, key: PRNGKeyArray | None
+    ) -> tuple[PyTree, PyTree]:
+        return with_named_axes(lambda: called(params, state, inputs, train, key))
+
+    def called(
+        params: PyTree, state: PyTree, inputs: PyTree, train: bool, key: PRNGKeyArray | None
     ) -> tuple[PyTree, PyTree]:
         key = key_or_fixed(train, key)
         graph, params_like, streams_like, state_like = template()

@@ -63,6 +63,7 @@ def scores(
     train: bool = False,
     key: PRNGKeyArray | None = None,
     augment: bool = False,
+    draws: bool = False,
 ) -> Scores:
     """Loss and metrics of each example in this order, by the model itself, one batch of the usual size at a time.
 
@@ -74,6 +75,7 @@ def scores(
         train: run the model in training mode.
         key: for the model in training mode, and for augmentation.
         augment: augment the examples first, as in training.
+        draws: give the key to the model in evaluation mode too, for one that is random there.
     """
     size, count = setup.batch_size, len(indices)
     padded = np.resize(indices, -(-count // size) * size)
@@ -84,7 +86,7 @@ def scores(
         batch_key = None if key is None else jax.random.fold_in(key, start)
         if augment and setup.task.augment is not None and batch_key is not None:
             inputs, targets = setup.task.augment(batch_key, inputs, targets)
-        outputs, _ = setup.forward(*variables, inputs, train=train, key=batch_key if train else None)
+        outputs, _ = setup.forward(*variables, inputs, train=train, key=batch_key if train or draws else None)
         for name, values in {
             "loss": setup.losses(outputs, targets),
             **_measure(outputs, targets, metrics=metrics),

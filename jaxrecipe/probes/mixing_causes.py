@@ -44,6 +44,14 @@ def loss_mixing_causes(setup: Setup, key: PRNGKeyArray) -> tuple[Cause, ...]:
     return causes("loss/mixes-examples", "loss/wrong-axis", "loss/broadcast")
 
 
+def model_mixes_examples(setup: Setup, key: PRNGKeyArray) -> bool:
+    """Whether other inputs of the first example change the outputs of another in evaluation mode."""
+    inputs, before = on_host(setup.batch[0]), flat_outputs(revealed_outputs(setup, key))
+    params = revealing_parameters(setup, key)
+    outputs, _ = setup.forward(params, setup.model_state, _first_replaced(inputs), train=False, key=key)
+    return bool((movement(before, flat_outputs(outputs))[1:] > _threshold(setup)).any())
+
+
 def model_mixing_causes(setup: Setup, key: PRNGKeyArray) -> tuple[Cause, ...]:
     """What in the model hands numbers from one example to another at evaluation, the likeliest first."""
     return setup.memo((model_mixing_causes,), lambda: _model_mixing_causes(setup, key))
@@ -64,8 +72,8 @@ def _model_mixing_causes(setup: Setup, key: PRNGKeyArray) -> tuple[Cause, ...]:
     def forward(changed: Any) -> Any:
         return setup.forward(params, setup.model_state, changed, train=False, key=key)[0]
 
-    reach = _reach(forward, inputs, flat_outputs(outputs), _threshold(setup))
-    here = f"A single input number reaches the outputs of {reach} of {size} examples."
+    reach, others = _reach(forward, inputs, flat_outputs(outputs), _threshold(setup))
+    here = f"A single input number reaches the outputs of {others} of {size - 1} examples other than its own."
     if 0 < reach <= size // 2:
         return cause("model/reshape-for-transpose", here=here), *causes("model/mixes-examples")
     if reach == size:
@@ -96,12 +104,12 @@ def _threshold(setup: Setup) -> float:
     return max(SAME_PROGRAM, model_rounding(setup))
 
 
-def _reach(forward: Callable[[Any], Any], inputs: Any, before: np.ndarray, threshold: float) -> int:
-    """The most examples whose outputs one input number reaches, over a few numbers that differ from example to
-    example.
+def _reach(forward: Callable[[Any], Any], inputs: Any, before: np.ndarray, threshold: float) -> tuple[int, int]:
+    """The most examples whose outputs one input number reaches, and the most of them that are not its own, over a few
+    numbers that differ from example to example.
     """
     leaves, structure = jax.tree.flatten(inputs)
-    rng, most = np.random.default_rng(0), 0
+    rng, most, foreign = np.random.default_rng(0), 0, 0
     for _ in range(NUMBERS_TRIED):
         which = int(rng.integers(len(leaves)))
         leaf = leaves[which]
@@ -109,8 +117,10 @@ def _reach(forward: Callable[[Any], Any], inputs: Any, before: np.ndarray, thres
         where = np.zeros(leaf[0].size if leaf.ndim else 1, bool)
         where[rng.choice(varied) if len(varied) else 0] = True
         mask = np.zeros(leaf.shape, bool)
-        mask[rng.integers(len(leaf))] = where.reshape(leaf.shape[1:])
+        own = int(rng.integers(len(leaf)))
+        mask[own] = where.reshape(leaf.shape[1:])
         moved = [replaced(one, mask) if i == which else one for i, one in enumerate(leaves)]
         after = flat_outputs(forward(jax.tree.unflatten(structure, moved)))
-        most = max(most, int((movement(before, after) > threshold).sum()))
-    return most
+        reached = movement(before, after) > threshold
+        most, foreign = max(most, int(reached.sum())), max(foreign, int(reached.sum() - reached[own]))
+    return most, foreign

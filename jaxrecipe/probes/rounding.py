@@ -1,12 +1,12 @@
 """How far two results may differ by rounding alone, by the formats that a model really computes in."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
 from jaxrecipe import trees
 from jaxrecipe.setup import Setup
@@ -19,6 +19,10 @@ SAME_PROGRAM = 1e-4
 alike."""
 NOTHING = 1e-6
 """Changes below this count as none: next to zero a relative change says nothing."""
+COARSE = 1e-5
+"""Rounding from which on it is measured what the model makes of it: coarser than float32's."""
+SHAKES = 3
+"""Draws of such a movement."""
 PRODUCTS = ("dot_general", "conv_general_dilated")
 FAST_PRODUCTS = {"gpu": 2.0**-10, "tpu": 2.0**-7}
 """Rounding of products of float32 numbers, by backend, unless the highest precision is asked for: TensorFloat32 and
@@ -51,6 +55,36 @@ def program_rounding(jaxpr: Any, backend: str | None = None) -> float:
     """
     found = _roundings(jaxpr, jax.default_backend() if backend is None else backend)
     return max(found, default=relative_rounding(jnp.float32))
+
+
+def measured_rounding(
+    setup: Setup, losses: Callable[[Any, Any], Float[np.ndarray, "examples"]], variables: tuple[Any, Any]
+) -> float:
+    """How far the mean loss of a few examples moves when parameters move by a rounding of the coarsest format.
+
+    Each number goes up or down by chance, as rounding on the way does; so the formats of the model and what it makes of
+    their errors decide, and nothing that is fixed beforehand. Zero in float32, where it is far below anything that is
+    compared.
+
+    Args:
+        setup: the set-up.
+        losses: `losses(params, model_state)`, one number an example.
+        variables: parameters and model state.
+    """
+    rounding = model_rounding(setup)
+    if rounding < COARSE:
+        return 0.0
+    params, state = variables
+    rng, exact = np.random.default_rng(0), losses(params, state)
+
+    def shaken(leaf: Any) -> Any:
+        if not trees.is_floating(leaf):
+            return leaf
+        wide = np.asarray(leaf, np.float64)
+        return jnp.asarray(wide * (1 + rounding * rng.choice((-1.0, 1.0), size=wide.shape)), leaf.dtype)
+
+    moved = [losses(jax.tree.map(shaken, params), state) - exact for _ in range(SHAKES)]
+    return float(np.sqrt(np.mean([np.nan_to_num(one.mean()) ** 2 for one in moved])))
 
 
 def noise_floor(values: np.ndarray, rounding: float) -> float:

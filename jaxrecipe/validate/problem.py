@@ -95,7 +95,7 @@ def differences(before: PyTree, after: PyTree, *, dtypes: bool = True) -> list[s
         same = old[path].shape == new[path].shape and (not dtypes or old[path].dtype == new[path].dtype)
         if not same:
             lines.append(f"{path or 'it'} was {shape_of(old[path])} and is {shape_of(new[path])}")
-    if not lines and jax.tree.structure(before) != jax.tree.structure(after):
+    if not lines and not trees.same_form(before, after):
         lines.append(f"the containers differ: {jax.tree.structure(before)} and {jax.tree.structure(after)}"[:LONGEST])
     return lines
 

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import serialization
+from flax.training.train_state import TrainState
 
 from jaxrecipe import trees
 from jaxrecipe.parts import Loop
@@ -262,3 +264,29 @@ def saving(task: Task, fault: str = "") -> Task:
     if fault == "restore missing":
         return task.replace(loop=replace(loop, save=save))
     return task.replace(loop=replace(loop, step=step, save=save, restore=restore))
+
+
+def train_state_in_init(task: Task, *, keep_moments: bool = True) -> Task:
+    """A loop whose `init` makes a Flax TrainState, so that two states hold other closures of the same optimizer."""
+
+    def init(key: Any) -> TrainState:
+        params, _ = task.model.init(key, None)
+        return TrainState.create(apply_fn=task.model.apply, params=params, tx=optax.adam(2e-3))
+
+    @jax.jit
+    def step(state: TrainState, inputs: Any, targets: Any, key: Any) -> tuple[TrainState, dict[str, Any]]:
+        def mean_loss(params: Any) -> Any:
+            return task.loss(state.apply_fn(params, {}, inputs, train=True, key=key)[0], targets).mean()
+
+        loss, grads = jax.value_and_grad(mean_loss)(state.params)
+        with jax.numpy_dtype_promotion("standard"):
+            return state.apply_gradients(grads=grads), {"loss": loss}
+
+    def save(state: TrainState, directory: str) -> None:
+        (Path(directory) / "state").write_bytes(serialization.to_bytes(state))
+
+    def restore(directory: str, template: TrainState) -> TrainState:
+        restored: Any = serialization.from_bytes(template, (Path(directory) / "state").read_bytes())
+        return restored if keep_moments else restored.replace(opt_state=template.opt_state)
+
+    return task.replace(loop=Loop(init=init, step=step, variables=lambda s: (s.params, {}), save=save, restore=restore))

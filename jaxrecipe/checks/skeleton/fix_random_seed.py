@@ -52,7 +52,7 @@ def fix_random_seed(setup: Setup, *, key: PRNGKeyArray, steps: int = 3) -> Resul
     first, second = (_run(setup, one, key, steps) for one in (setup, again))
     differences = {part: _difference(first[part], second[part]) for part in PARTS}
     differing = [part for part, difference in differences.items() if difference]
-    count = Measure(name="parts that differ", value=len(differing), high=0, unit="parts")
+    count = Measure(name="parts that differ", value=len(differing), low=0, high=0, unit="parts")
     findings = [_not_reproducible(differing[0], differences, count)] if differing else []
     if "data" not in differing and _augment_ignores_key(setup, key):
         text = "augment changes the batch, but in the same way whatever key it is given."
@@ -144,7 +144,9 @@ def _same_draw_every_step(setup: Setup, key: PRNGKeyArray) -> bool:
         return False
     state = setup.fresh_state()
     moved, first = setup.step(trees.copy(state), *batch, keys[0])
-    second_state = jax.tree.map(lambda old, new: new if _counts_or_draws(old) else old, state, moved)
+    pairs = zip(jax.tree.leaves(state), jax.tree.leaves(moved), strict=True)
+    leaves = [new if _counts_or_draws(old) else old for old, new in pairs]
+    second_state = jax.tree.unflatten(jax.tree.structure(moved), leaves)
     _, second = setup.step(trees.copy(second_state), *batch, keys[1])
     return "loss" in first and np.asarray(first["loss"]).tobytes() == np.asarray(second["loss"]).tobytes()
 

@@ -27,6 +27,15 @@ CAUSES: tuple[Cause, ...] = (
         fix="Use a transpose where axes are to be swapped, and never reshape across the batch axis.",
     ),
     Cause(
+        code="model/depends-on-place",
+        title="What the model makes of an example depends on its place in the batch.",
+        harm="The same example gets another prediction in another batch.",
+        fix=(
+            "Look for what is indexed or added along axis 0: a position that belongs to time, or a constant or mask "
+            "with one entry for each example."
+        ),
+    ),
+    Cause(
         code="model/normalizes-over-batch",
         title="The model takes a mean, softmax or normalization over the batch.",
         harm="Each prediction depends on who is beside it, in evaluation too.",

@@ -109,6 +109,7 @@ def _reaching_the_model(
             reach = Measure(
                 name=f"{split}: examples that reach the model with NaN or infinity",
                 value=len(still),
+                low=0,
                 high=0,
                 unit="examples",
             )
@@ -122,6 +123,7 @@ def _reaching_the_model(
         number = Measure(
             name=f"{split}: finite examples of which preparation makes NaN or infinity",
             value=len(made),
+            low=0,
             high=0,
             unit="examples",
         )

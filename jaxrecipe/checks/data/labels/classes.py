@@ -52,6 +52,7 @@ def _count_from_one(labels: HeadLabels, seen: Int[np.ndarray, "seen"], n: int) -
     measure = Measure(
         name=f"{labels.where}lowest class number",
         value=int(seen[0]),
+        low=0 if others_occur else None,
         high=0 if others_occur else None,
         severity=Severity.WARN,
         code="data/labels-from-one" if others_occur else "",

@@ -52,7 +52,7 @@ def _range(labels: HeadLabels, outside: Bool[np.ndarray, "..."], *, scaled: bool
         )
     code = "data/labels-scaled" if scaled else "data/labels-out-of-range"
     name = f"{labels.where}labels out of range"
-    return Judged(Measure(name=name, value=count, high=0, unit="labels", code=code), message)
+    return Judged(Measure(name=name, value=count, low=0, high=0, unit="labels", code=code), message)
 
 
 def _variety(labels: HeadLabels, limits: Limits, *, judged: bool) -> Judged:

@@ -65,6 +65,7 @@ def _padding(labels: HeadLabels, limits: Limits) -> Iterator[Judged]:
         Measure(
             name=f"{labels.where}rows of padding alone",
             value=len(blank),
+            low=0,
             high=0,
             severity=Severity.WARN,
             unit="rows",

@@ -27,6 +27,7 @@ def real_numbers(labels: HeadLabels, limits: Limits) -> Iterator[Judged]:
         Measure(
             name=f"{labels.where}constant columns",
             value=len(constant),
+            low=0,
             high=0,
             severity=Severity.WARN,
             unit="columns",

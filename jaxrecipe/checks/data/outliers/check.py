@@ -97,6 +97,7 @@ def _counts(columns: list[Column]) -> Iterator[Measure]:
         yield Measure(
             name=f"{split}: examples that stand apart",
             value=float(len(rows)),
+            low=0.0,
             high=0.0,
             severity=Severity.WARN,
             unit="examples",

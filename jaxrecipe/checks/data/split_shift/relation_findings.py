@@ -86,7 +86,9 @@ def _mapped(one: Relation, *, shifted: bool) -> Finding:
     )
     named = f" (shifted by {one.shift})" if one.shift else ""
     text = f"{_where(one)}The test split numbers the labels otherwise than the training split: {pairs}{named}."
-    measure = Measure(name=f"{_where(one)}labels that are mapped to other ones", value=float(len(one.map)), high=0.0)
+    measure = Measure(
+        name=f"{_where(one)}labels that are mapped to other ones", value=float(len(one.map)), low=0.0, high=0.0
+    )
     if not shifted:
         return failure("data/split-labels-mapped-differently", text, measures=(measure,))
     return warning("data/split-labels-mapped-differently", text, measures=(measure,))

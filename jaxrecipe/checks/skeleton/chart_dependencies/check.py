@@ -70,10 +70,11 @@ def _measures(evaluation: MixingChart, training: MixingChart, *, explained: bool
     alone = not explained and not evaluation.pairs
     doubtful = max(chart.pairs_by_nan for chart in ((evaluation,) if explained else (evaluation, training)))
     return (
-        Measure(name=MIXED, value=evaluation.pairs, high=0.0, unit="pairs"),
+        Measure(name=MIXED, value=evaluation.pairs, low=0.0, high=0.0, unit="pairs"),
         Measure(
             name=MIXED_IN_TRAINING,
             value=training.pairs,
+            low=0.0 if alone else None,
             high=0.0 if alone else None,
             severity=Severity.WARN,
             unit="pairs",
@@ -82,6 +83,7 @@ def _measures(evaluation: MixingChart, training: MixingChart, *, explained: bool
         Measure(
             name=BLIND,
             value=int(evaluation.blind.sum()),
+            low=0.0,
             high=0.0,
             fail_high=charted - 1.0,
             severity=Severity.WARN,
@@ -90,6 +92,7 @@ def _measures(evaluation: MixingChart, training: MixingChart, *, explained: bool
         Measure(
             name=BY_NAN,
             value=doubtful,
+            low=0.0,
             high=None if evaluation.pairs or (alone and training.pairs) else 0.0,
             severity=Severity.WARN,
             unit="pairs",

@@ -52,6 +52,8 @@ def chart_evaluation(setup: Setup, key: PRNGKeyArray, count: int, tolerance: flo
     """The chart of the evaluation mode: gradients where the leaves are floating, changed values everywhere."""
     floor = max(tolerance, model_rounding(setup))
     norms = _gradient_norms(setup, key, count)
+    if not np.isfinite(_clean_losses(setup, key)).all():  # one of them makes every gradient NaN, which shows nothing
+        norms = [np.zeros_like(norm) for norm in norms]
     above = [np.nan_to_num(norm, nan=np.inf) > floor * np.nanmax(norm, initial=0.0) for norm in norms]
     return _chart(setup, key, above, norms[0], train=False)
 
@@ -88,7 +90,8 @@ def _chart(setup: Setup, key: PRNGKeyArray, above: list[np.ndarray], norms: np.n
     chart = MixingChart(seen[0], seen[1], by_nan=doubt, strength=strength, blind=np.zeros(count, bool))
     if chart.pairs and not split_floating(batch[0])[0]:
         return chart  # of integers only a few examples are changed, and what mixes examples may see another one
-    return replace(chart, blind=~seen[0][:count].any(axis=1) & (clean[:count] != 0))
+    known = np.isfinite(clean[:count]) & (clean[:count] != 0)
+    return replace(chart, blind=~seen[0][:count].any(axis=1) & known)
 
 
 def _reached(
@@ -102,6 +105,11 @@ def _reached(
     moved = jax.tree.map(lambda leaf: replaced(leaf, ~others), batch[part])
     finite = changed(clean, losses(*_with(batch, part, moved)), rounding)
     return reached & (finite | ~others), reached & ~finite & others & ~known
+
+
+def _clean_losses(setup: Setup, key: PRNGKeyArray) -> np.ndarray:
+    """The losses of the batch as it is, in evaluation mode."""
+    return np.asarray(setup.losses(revealed_outputs(setup, key), on_host(setup.batch[1])))
 
 
 def _gradient_norms(setup: Setup, key: PRNGKeyArray, count: int) -> list[Float[np.ndarray, "count batch"]]:

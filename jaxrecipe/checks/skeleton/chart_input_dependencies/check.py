@@ -174,7 +174,7 @@ def _crossing(one: Segments) -> Finding:
 def _padding_seen(one: Padding) -> Measure:
     severity = Severity.FAIL if one.declared else Severity.WARN
     name = f"{one.where}: share of the padding that counts" if one.what == "the loss" else f"{one.where}: {one.what}"
-    return Measure(name=name, value=one.seen, high=0.0, severity=severity, code=one.code)
+    return Measure(name=name, value=one.seen, low=0.0, high=0.0, severity=severity, code=one.code)
 
 
 def _counted(one: Padding) -> Finding:

@@ -83,7 +83,7 @@ def checkpoint_round_trip(setup: Setup, *, key: PRNGKeyArray, steps: int = 3) ->
     restored = _round_trip(setup.loop, state, template)
     if isinstance(restored, Raised):
         return _only(failure("evaluation/checkpoint-fails", f"{restored.where} raised {restored.error}"))
-    if jax.tree.structure(restored) != jax.tree.structure(state):
+    if not trees.same_form(restored, state):
         here = f"Saved: {_structure(state)}. Restored: {_structure(restored)}."
         text = "The restored state has another structure than the one that was saved."
         code = "evaluation/restore-changes-type"
@@ -99,8 +99,8 @@ def _only(finding: Finding) -> Result:
 def _result(leaves: list[Leaf], continued: Continued, steps: int) -> Result:
     """Findings and numbers, from the leaves that came back and from how training goes on."""
     lost = [leaf for leaf in leaves if leaf.difference]
-    differ = Measure(name="leaves that differ", value=len(lost), high=0, unit="leaves")
-    apart = Measure(name="leaves that differ after more steps", value=continued.apart, high=0, unit="leaves")
+    differ = Measure(name="leaves that differ", value=len(lost), low=0, high=0, unit="leaves")
+    apart = Measure(name="leaves that differ after more steps", value=continued.apart, low=0, high=0, unit="leaves")
     findings = []
     if lost:
         findings.append(_lost(lost, len(leaves), continued, differ))

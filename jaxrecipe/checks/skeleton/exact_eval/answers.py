@@ -12,6 +12,8 @@ from jaxtyping import Float, Int, PRNGKeyArray
 from jaxrecipe import trees
 from jaxrecipe.probes.exact_scores import Evaluate, Scores, common_name, evaluation_under_test, scores
 from jaxrecipe.probes.first_steps import lightly_trained
+from jaxrecipe.probes.randomness import evaluation_randomness
+from jaxrecipe.probes.rounding import measured_rounding
 from jaxrecipe.setup import Setup, Split
 
 Values = Float[np.ndarray, "examples"]
@@ -24,6 +26,14 @@ SMALL_BATCHES = (7, 5, 3, 2)
 """Small batch sizes to choose from: the first that does not divide the number of examples."""
 EXAMPLES_OF_SINGLE_BATCHES = 33
 """Examples that are asked for where a batch is one example."""
+
+DRAWS = 8
+"""Draws of a model that is random at evaluation, whose mean and spread its evaluation is compared with."""
+DEVIATIONS = 5.0
+"""Standard deviations of such a mean within which it must lie."""
+ROUNDED = 4.0
+"""Times that a mean may be off what one rounding of each parameter moves it by."""
+TINY = 1e-300
 
 
 class Call(NamedTuple):
@@ -74,7 +84,7 @@ class Answers:
         others: None when there are no other examples.
         copies: the large set.
         tolerance: how far numbers may differ, relative to mean and spread of the examples.
-        threshold: the name of that threshold.
+        threshold: the name of that threshold; empty where rounding or draws of the model decide.
     """
 
     setup: Setup
@@ -99,7 +109,20 @@ class Answers:
     def known(self) -> dict[str, str]:
         """Names that came back in any way and that the task knows, with the task's name."""
         said = [*(call.values or {} for call in self.calls), self.copies.said]
-        return {name: common_name(name) for values in said for name in values if common_name(name) in self.each}
+        names = {name: common_name(name) for values in said for name in values}
+        return {
+            name: known for name, known in names.items() if known in self.each and np.isfinite(self.each[known]).all()
+        }
+
+    @property
+    def own(self) -> bool:
+        """Whether the evaluation is the user's and not the library's."""
+        return self.setup.task.loop is not None
+
+    @property
+    def random_by_design(self) -> bool:
+        """Whether the model draws in evaluation mode and nothing says that it should not."""
+        return evaluation_randomness(self.setup).accepted
 
     @property
     def first(self) -> Mapping[str, float]:
@@ -136,7 +159,9 @@ def ask_in_several_ways(
     batch = setup.batch_size
     count = min(source.size, batch + batch // 2 + 1 if batch > 1 else EXAMPLES_OF_SINGLE_BATCHES)
     shuffled = np.random.default_rng([setup.seed, 41]).permutation(source.size)
-    each = scores(setup, variables, split, shuffled[:count])
+    each, noise = _each(setup, variables, split, shuffled[:count], key)
+    if noise > tolerance:
+        tolerance, threshold = noise, ""
     worst_last = np.argsort(each["loss"], kind="stable")
     indices = shuffled[:count][worst_last]
     small = next((size for size in SMALL_BATCHES if size < count and count % size), SMALL_BATCHES[-1])
@@ -162,6 +187,33 @@ def ask_in_several_ways(
         tolerance=tolerance,
         threshold=threshold,
     )
+
+
+def _each(
+    setup: Setup, variables: tuple[Any, Any], split: Split, indices: np.ndarray, key: PRNGKeyArray
+) -> tuple[Scores, float]:
+    """What each example scores, and how far a mean of them may be off by rounding or by draws, of mean and spread.
+
+    Of a model that draws in evaluation mode the mean of several draws.
+    """
+    if not evaluation_randomness(setup).accepted:
+        each = scores(setup, variables, split, indices)
+
+        def losses(params: Any, state: Any) -> Values:
+            return scores(setup, (params, state), split, indices)["loss"]
+
+        off = measured_rounding(setup, losses, variables) / max(scale_of(each["loss"]), TINY)
+        return each, ROUNDED * off
+    keys = [jax.random.fold_in(key, 700 + draw) for draw in range(DRAWS)]
+    draws = [scores(setup, variables, split, indices, key=one, draws=True) for one in keys]
+    stacked = {name: np.stack([draw[name] for draw in draws]) for name in draws[0]}
+    each = {name: values.mean(axis=0) for name, values in stacked.items()}
+    errors = [
+        max(values.mean(axis=1).std(ddof=1), np.sqrt(values.var(axis=0, ddof=1).mean() / len(indices)))
+        / max(scale_of(each[name]), TINY)
+        for name, values in stacked.items()
+    ]
+    return each, DEVIATIONS * float(np.nanmax(errors))
 
 
 def _call(

@@ -2,10 +2,11 @@
 
 import math
 
+import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from jaxrecipe.checks.skeleton.exact_eval.answers import Answers, ask_in_several_ways
-from jaxrecipe.checks.skeleton.exact_eval.findings import differences, findings_of
+from jaxrecipe.checks.skeleton.exact_eval.findings import averages, differences, findings_of
 from jaxrecipe.diagnosis.measure import Measure
 from jaxrecipe.probes.output_precision import computes_in_half
 from jaxrecipe.report.result import Result, Table, skipped
@@ -57,6 +58,12 @@ def exact_eval(
         threshold="tolerance_half" if half else "tolerance",
         large=large,
     )
+    unknown = int((~np.isfinite(answers.each["loss"])).sum())
+    if unknown:
+        return skipped(
+            f"Undetermined: the loss of {unknown} of {len(answers.indices)} held-out examples is not finite, so their "
+            "mean says nothing; see finite_inputs and loss_at_init."
+        )
     measures = (Measure(name="examples", value=len(answers.indices)), *differences(answers).values())
     return Result(
         summary=_summary(answers), findings=tuple(findings_of(answers)), measures=measures, evidence=(_table(answers),)
@@ -64,6 +71,11 @@ def exact_eval(
 
 
 def _summary(answers: Answers) -> str:
+    if answers.random_by_design or averages(answers):
+        return (
+            f"The evaluation is random by design, and right within its spread: {', '.join(answers.known)} of "
+            f"{len(answers.indices)} examples at {len(answers.calls) - 1} batch sizes and orders."
+        )
     names = ", ".join(answers.known) or "What it returns"
     equal = " (no name is the task's, so there was nothing to compare with)"
     if answers.known:

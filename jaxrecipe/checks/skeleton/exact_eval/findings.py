@@ -12,11 +12,22 @@ from jaxrecipe.checks.skeleton.exact_eval.mistakes import cause_of, evaluates_an
 from jaxrecipe.diagnosis.causes.table import causes
 from jaxrecipe.diagnosis.finding import Finding, failure, warning
 from jaxrecipe.diagnosis.measure import Measure, Severity
+from jaxrecipe.probes.averaged_draws import averages_draws
 from jaxrecipe.probes.exact_scores import causes_of_randomness, scores
+from jaxrecipe.probes.mixing_causes import (
+    loss_mixes_examples,
+    loss_mixing_causes,
+    model_mixes_examples,
+    model_mixing_causes,
+)
+from jaxrecipe.probes.randomness import Origin, evaluation_randomness
+from jaxrecipe.probes.sampled_scores import Kind, Sampled, kind_of, sampled_scores
 from jaxrecipe.setup import Split
 
 REPEATED = 0.1
 """Asked again, numbers may differ by this share of what they may be off."""
+TWO_DRAWS = 2.0
+"""... where the model draws by design, by so many times what one draw may be off."""
 SAME_MEAN = 1e-6
 """Two sets of examples whose exact means differ by less cannot be told apart."""
 UNKNOWN_TOLERANCE = 0.01
@@ -30,7 +41,12 @@ def findings_of(answers: Answers) -> list[Finding]:
     if alone:
         return alone[:1]
     wrong = [*_wrong_means(answers)]
-    return [*wrong, *_refused(answers), *_unknown_names_vary(answers), *([] if wrong else _wrong_when_large(answers))]
+    return [
+        *wrong,
+        *_refused(answers),
+        *_unknown_names_vary(answers),
+        *([] if wrong or averages(answers) else _wrong_when_large(answers)),
+    ]
 
 
 def differences(answers: Answers) -> dict[str, Measure]:
@@ -46,7 +62,7 @@ def differences(answers: Answers) -> dict[str, Measure]:
             value=float(max(off - one_example(values), 0.0) / max(scale_of(values), 1e-300)),
             high=answers.tolerance,
             unit="of mean and spread",
-            thresholds={"high": answers.threshold},
+            thresholds={"high": answers.threshold} if answers.threshold else {},
         )
     return found
 
@@ -54,13 +70,39 @@ def differences(answers: Answers) -> dict[str, Measure]:
 def _random(answers: Answers) -> Iterator[Finding]:
     for name, known in answers.known.items():
         first, again = (said.get(name, math.nan) for said in (answers.first, answers.again))
-        apart = Measure(
-            name=f"{name} asked for again", value=abs(first - again), high=REPEATED * answers.slack(answers.each[known])
-        )
-        if apart.value > (apart.high or 0.0):
+        share = TWO_DRAWS if answers.random_by_design else REPEATED
+        slack = answers.slack(answers.each[known])
+        apart = Measure(name=f"{name} asked for again", value=abs(first - again), high=share * slack)
+        if apart.value > (apart.high or 0.0) and not averages(answers):
+            sampled, random = _sampled(answers, name, slack)
+            if random in ("unbiased", "averaged"):
+                yield _only_random(name, sampled, apart)
+                return
             text = f"The same state on the same examples scores {name} {first:.4g} once and {again:.4g} the next time."
             likely = causes_of_randomness(answers.setup, answers.key)
             yield failure(likely[0].code, text, measures=(apart,), causes=likely)
+
+
+def averages(answers: Answers) -> bool:
+    """Whether the loop's predictions average draws of the model, so that its evaluation does."""
+    return averages_draws(answers.setup, answers.setup.fresh_state(), answers.setup.batch[0])
+
+
+def _sampled(answers: Answers, name: str, slack: float) -> tuple[Sampled, Kind]:
+    """The evaluation asked for one number again and again, and what its spread is like."""
+    given = (answers.setup, answers.evaluate, answers.state, answers.split, answers.indices, name)
+    sampled = answers.setup.memo((sampled_scores, name), lambda: sampled_scores(*given))
+    sorted_orders = tuple(call.value(name) for call in (answers.calls[0], answers.calls[-1]))
+    return sampled, kind_of(sampled, slack, sorted_orders)
+
+
+def _only_random(name: str, sampled: Sampled, measure: Measure) -> Finding:
+    """An evaluation that varies about the right number, or as an average of draws does: nothing proves a mistake."""
+    text = (
+        f"evaluate gives {name} {sampled.in_words} of the same examples, where the mean over them is "
+        f"{sampled.exact:.4g}: it draws, by design (a random part of the examples, an average of several draws) or not."
+    )
+    return warning("evaluation/random", text, measures=(measure,))
 
 
 def _same_whatever_is_given(answers: Answers) -> Iterator[Finding]:
@@ -126,19 +168,44 @@ def _wrong_mean(answers: Answers, name: str, values: Values, measure: Measure) -
     wrong = [(call, number) for call, number in said if not near(number, exact * factor, slack * factor)]
     if not wrong:
         return None
-    if evaluates_an_average(answers, name, slack):
+    if evaluates_an_average(answers, name, slack) or averages(answers):
         return None
+    if not answers.own:
+        return _wrong_in_model(answers, name, numbers, measure)
     shown = "; ".join(dict.fromkeys(f"{number:.4g} at batch size {call.batch_size}" for call, number in wrong))
     text = f"evaluate gives {name} {shown}, where the mean over the {len(values)} examples is {exact:.4g}."
     code = cause_of(answers, name, values, slack)
+    likely = causes(*_why_the_batch_matters(answers))
+    if (code is None or code == "evaluation/training-mode") and likely[0].code == "evaluation/not-exact":
+        sampled, random = _sampled(answers, name, slack)
+        if sampled.said.std() > slack / 2 and random in ("unbiased", "averaged"):
+            return _only_random(name, sampled, measure)
+        code = "evaluation/training-mode" if random == "left on" and not answers.setup.task.augment else code
     if code is not None:
         return failure(code, text, measures=(measure,))
     if max(numbers) - min(numbers) > 2 * slack or not all(map(math.isfinite, numbers)):
         text += f" The same examples score from {min(numbers):.4g} to {max(numbers):.4g} by batch size and order."
-        likely = causes(*_why_the_batch_matters(answers))
         return failure(likely[0].code, text, measures=(measure,), causes=likely)
     text += " It is the same at every batch size and order."
     return warning("evaluation/other-definition", text, measures=(measure,))
+
+
+def _wrong_in_model(answers: Answers, name: str, numbers: list[float], measure: Measure) -> Finding:
+    """The library's evaluation is exact, so that what depends on batch size or order is the model or the loss."""
+    text = (
+        f"The {name} of the same {len(answers.indices)} examples is {min(numbers):.4g} to {max(numbers):.4g} by batch "
+        "size and order: what an example scores depends on its batch or its place in it."
+    )
+    setup, key = answers.setup, answers.key
+    if evaluation_randomness(setup).origin is Origin.LEFT_ON:
+        found = causes("evaluation/training-mode", "evaluation/random")
+    elif model_mixes_examples(setup, key):
+        found = model_mixing_causes(setup, key)
+    elif loss_mixes_examples(setup, key):
+        found = loss_mixing_causes(setup, key)
+    else:
+        found = causes("model/depends-on-place", "model/mixes-examples")
+    return failure(found[0].code, text, measures=(measure,), causes=found)
 
 
 def _why_the_batch_matters(answers: Answers) -> tuple[str, ...]:

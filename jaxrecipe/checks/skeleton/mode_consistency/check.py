@@ -6,8 +6,10 @@ from jaxrecipe import trees
 from jaxrecipe.checks.skeleton.mode_consistency.modes import Modes, look_at_modes
 from jaxrecipe.checks.skeleton.mode_consistency.prediction import prediction_findings
 from jaxrecipe.diagnosis.causes.table import cause, causes
-from jaxrecipe.diagnosis.finding import Finding, failure
-from jaxrecipe.diagnosis.measure import Measure
+from jaxrecipe.diagnosis.finding import Finding, failure, warning
+from jaxrecipe.diagnosis.measure import Measure, Severity
+from jaxrecipe.probes.averaged_draws import averages_draws
+from jaxrecipe.probes.randomness import Origin
 from jaxrecipe.probes.rounding import ROUNDINGS, model_rounding
 from jaxrecipe.report.result import Result, Table
 from jaxrecipe.setup import Setup
@@ -21,7 +23,9 @@ def mode_consistency(
 ) -> Result:
     """Evaluation is deterministic and changes nothing; training keeps its running statistics.
 
-    What it does: runs the model in evaluation mode with two keys (the outputs must be equal) and compares the model
+    What it does: runs the model in evaluation mode with two keys (the outputs must be equal, unless the model draws by
+    design: noise scaled by what it computes, fed to a layer or told to the loss, an average of several draws; where
+    that cannot be told from what was left on, it is a WARN) and compares the model
     state before and after (it must be untouched), then takes a training step and looks whether a model state that a
     forward pass in training moves (the running statistics of a BatchNorm) has moved in the state that the step returns.
     Where you give a `predict`, it must agree with the model in evaluation mode at the start, and must not use
@@ -52,40 +56,58 @@ def mode_consistency(
         within = max(predict_tolerance, ROUNDINGS * model_rounding(setup))
         measure, more = prediction_findings(setup, modes, predict_tolerance, within)
         measures, findings = (*measures, measure), [*findings, *more]
-    moved = len(modes.moved_by_training)
-    also = f"; training keeps {moved} running statistics." if moved else "."
     return Result(
-        summary=f"Evaluation is deterministic and leaves the model state alone{also}",
+        summary=_summary(setup, modes),
         findings=tuple(findings),
         measures=measures,
         evidence=(_table(setup, modes),),
     )
 
 
+def _summary(setup: Setup, modes: Modes) -> str:
+    """What evaluation does; this is where a report says that a set-up is random at evaluation by design."""
+    moved = len(modes.moved_by_training)
+    also = f"; training keeps {moved} running statistics." if moved else "."
+    if modes.drawn.origin is Origin.DESIGN:
+        how = f"Evaluation is random by design ({modes.drawn.how}): two draws differ by {modes.drawn.by_key:.2g}"
+        return f"{how} of their size. It leaves the model state alone{also}"
+    if averages_draws(setup, setup.fresh_state(), setup.batch[0]):
+        return f"predict averages several draws of the model in training mode; evaluation leaves the model state{also}"
+    return f"Evaluation is deterministic and leaves the model state alone{also}"
+
+
 def _measures(modes: Modes, tolerance: float) -> tuple[Measure, ...]:
     """What must be small, and what must not occur, each with the code of what it means."""
+    unclear = modes.drawn.origin is Origin.UNKNOWN
     return (
         Measure(
             name="difference of two evaluations",
             value=modes.randomness_at_evaluation,
-            high=tolerance,
-            code="evaluation/training-mode",
+            high=None if modes.drawn.origin is Origin.DESIGN else tolerance,
+            severity=Severity.WARN if unclear else Severity.FAIL,
+            code="evaluation/random" if unclear else "evaluation/training-mode",
             thresholds={"high": "tolerance"},
         ),
         Measure(
             name="leaves of model state moved by evaluation",
             value=len(modes.moved_by_evaluation),
+            low=0.0,
             high=0.0,
             code="evaluation/state-changed",
         ),
         Measure(
             name="leaves of model state moved by training and not kept",
             value=len(modes.lost(tolerance)),
+            low=0.0,
             high=0.0,
             code="step/statistics-thrown-away",
         ),
         Measure(
-            name="share of outputs dropped in training", value=modes.dropped, high=0.0, code="model/dropout-on-outputs"
+            name="share of outputs dropped in training",
+            value=modes.dropped,
+            low=0.0,
+            high=0.0,
+            code="model/dropout-on-outputs",
         ),
     )
 
@@ -94,6 +116,13 @@ def _finding(modes: Modes, measure: Measure, tolerance: float) -> Finding:
     """What a measure outside of its bounds means."""
     found = causes(measure.code)
     match measure.code:
+        case "evaluation/random":
+            text = (
+                f"Two evaluations of the same batch with different keys differ by {measure.value:.2g} of their size: "
+                "the model draws in evaluation mode, by design or because it was left on."
+            )
+            found = causes("evaluation/random", "evaluation/training-mode")
+            return warning(found[0].code, text, measures=(measure,), causes=found)
         case "evaluation/training-mode":
             text = f"Two evaluations of the same batch with different keys differ by {measure.value:.2g} of their size."
             found = causes("evaluation/training-mode", "evaluation/random")

@@ -8,13 +8,12 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from jaxrecipe import trees
+from jaxrecipe.probes.randomness import Randomness, evaluation_randomness, relative_distance
 from jaxrecipe.setup import Setup
 
 FEW, MOST = 0.02, 0.98
 """Share of outputs that are zero in training between which they may have been dropped: fewer are chance, more are a
 dead layer."""
-NOTHING = 1e-12
-"""Norm that outputs count as having at least."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +26,7 @@ class Modes:
         kept: leaves of the model state that are changed after a training step.
         floating: all leaves of the model state that could move.
         stepped: the state of the loop after that step.
+        drawn: what the model draws in evaluation mode, and why.
     """
 
     evaluated: tuple[Any, Any]
@@ -36,6 +36,7 @@ class Modes:
     kept: tuple[str, ...]
     floating: tuple[str, ...]
     stepped: Any
+    drawn: Randomness
 
     @property
     def randomness_at_evaluation(self) -> float:
@@ -91,15 +92,8 @@ def look_at_modes(setup: Setup, key: PRNGKeyArray) -> Modes:
         kept=changed_leaves(state, setup.loop.variables(stepped)[1]),
         floating=tuple(path for path, leaf in trees.named_leaves(state).items() if trees.is_floating(leaf)),
         stepped=stepped,
+        drawn=evaluation_randomness(setup),
     )
-
-
-def relative_distance(a: Any, b: Any) -> float:
-    """Norm of the difference of two trees of outputs as a share of the first one's norm; NaN equals NaN."""
-    x, y = (np.concatenate([np.asarray(leaf, np.float64).ravel() for leaf in jax.tree.leaves(tree)]) for tree in (a, b))
-    both = np.isnan(x) & np.isnan(y)
-    difference = np.linalg.norm(np.where(both, 0.0, x - y))
-    return float(difference / max(np.linalg.norm(np.nan_to_num(x)), NOTHING))
 
 
 def changed_leaves(before: Any, after: Any) -> tuple[str, ...]:

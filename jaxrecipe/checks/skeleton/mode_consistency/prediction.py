@@ -4,14 +4,18 @@ from collections.abc import Callable
 from typing import Any
 
 from jaxrecipe import trees
-from jaxrecipe.checks.skeleton.mode_consistency.modes import Modes, relative_distance
+from jaxrecipe.checks.skeleton.mode_consistency.modes import Modes
 from jaxrecipe.diagnosis.causes.table import Cause, cause, causes
 from jaxrecipe.diagnosis.finding import Finding, failure
 from jaxrecipe.diagnosis.measure import Measure
+from jaxrecipe.probes.averaged_draws import averages_draws
+from jaxrecipe.probes.randomness import relative_distance
 from jaxrecipe.setup import Setup
 
 Predict = Callable[[Any, Any], Any]
 NAME = "difference of predict and model"
+APART = 2.0
+"""Two draws of a model may be apart by so many times what two others are."""
 
 
 def prediction_findings(
@@ -27,6 +31,10 @@ def prediction_findings(
         raise ValueError("the loop has no predict: ask for setup.loop.predict first")
     inputs = setup.batch[0]
     at_start = predict(setup.fresh_state(), inputs)
+    if averages_draws(setup, setup.fresh_state(), inputs):
+        return Measure(name=NAME, value=relative_distance(modes.evaluated[0], at_start)), []
+    if modes.drawn.accepted:  # two draws of the model lie as far apart
+        tolerance = max(tolerance, APART * modes.drawn.by_key)
     measure = Measure(
         name=NAME,
         value=relative_distance(modes.evaluated[0], at_start),
@@ -38,7 +46,7 @@ def prediction_findings(
         text = f"predict differs from the model in evaluation mode by {measure.value:.2g} of its size."
         found = _other_predictions(setup, modes, predict, at_start, tolerance)
         return measure, [failure(found[0].code, text, measures=(measure,), causes=found)]
-    stale = _out_of_date(setup, modes, predict, tolerance)
+    stale = "" if modes.drawn.accepted else _out_of_date(setup, modes, predict, tolerance)
     if not stale:
         return measure, []
     text = f"After a training step predict still gives what the model gave with {stale} of before."

@@ -29,7 +29,7 @@ def model_state_findings(context: Context) -> list[Finding]:
 
 
 def _number_of(what: str, paths: list[str]) -> Measure:
-    return Measure(name=f"model state, {what}", value=len(paths), high=0)
+    return Measure(name=f"model state, {what}", value=len(paths), low=0, high=0)
 
 
 def _lost_and_wrong(context: Context) -> tuple[list[str], list[str]]:

@@ -13,6 +13,7 @@ from jaxrecipe.checks.skeleton.simplify.schedule import RATE
 from jaxrecipe.diagnosis.measure import Measure, Severity
 from jaxrecipe.probes.first_steps import lightly_trained, vector
 from jaxrecipe.probes.parameter_copies import parameter_copies, parameters_at
+from jaxrecipe.probes.randomness import draws_by_design
 from jaxrecipe.probes.schedules import update_probe
 from jaxrecipe.report.result import Curve
 from jaxrecipe.setup import Setup
@@ -85,7 +86,7 @@ def _noise(setup: Setup, key: PRNGKeyArray, most: float) -> Iterator[SwitchedOn]
         measure = Measure(
             name=name,
             value=share,
-            high=most,
+            high=None if draws_by_design(setup, train=True) else most,
             severity=Severity.WARN,
             code="model/dropout-too-strong",
             thresholds={"high": "most_noise"},

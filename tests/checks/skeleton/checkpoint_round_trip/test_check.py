@@ -10,7 +10,7 @@ from jaxrecipe.checks.skeleton.checkpoint_round_trip import checkpoint_round_tri
 from jaxrecipe.report.result import Result, Status, Table
 from jaxrecipe.task import Task
 from tests.zoo.healthy import batch_norm_task, digits_task, dropout_task
-from tests.zoo.loops import loop_with, saving
+from tests.zoo.loops import loop_with, saving, train_state_in_init
 
 F, W, P, S = Status.FAIL, Status.WARN, Status.PASS, Status.SKIP
 
@@ -19,6 +19,8 @@ LOST, OTHER_TYPE = "evaluation/checkpoint-incomplete", "evaluation/restore-chang
 CASES: list[tuple[Callable[[], Task], Status, str, str]] = [
     (batch_norm_task, P, "", ""),
     (lambda: saving(dropout_task()), P, "", ""),
+    (lambda: train_state_in_init(digits_task()), P, "", ""),
+    (lambda: train_state_in_init(digits_task(), keep_moments=False), F, LOST, "optimizer state"),
     (lambda: loop_with(digits_task()), S, "", ""),
     (lambda: saving(digits_task(), "restore missing"), S, "", ""),
     (lambda: saving(digits_task(), "restless"), P, "", ""),

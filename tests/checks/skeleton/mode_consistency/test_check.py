@@ -29,7 +29,8 @@ def noisy_at_evaluation(size: float) -> Task:
 
     def apply(params: object, state: object, inputs: object, *, train: bool, key: jax.Array) -> tuple[object, object]:
         outputs, state = model.apply(params, state, inputs, train=train, key=key)
-        return outputs + size * jnp.std(outputs) * jax.random.normal(key, outputs.shape, outputs.dtype), state
+        dropped = jnp.where(jax.random.bernoulli(key, 0.5, outputs.shape), outputs, 0.0)
+        return outputs + size * dropped, state
 
     return task.replace(model=Model(model.init, apply))
 

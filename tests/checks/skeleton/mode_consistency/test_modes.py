@@ -3,23 +3,17 @@
 import numpy as np
 import pytest
 
-from jaxrecipe.checks.skeleton.mode_consistency.modes import Modes, changed_leaves, look_at_modes, relative_distance
+from jaxrecipe.checks.skeleton.mode_consistency.modes import Modes, changed_leaves, look_at_modes
+from jaxrecipe.probes.randomness import Origin, Randomness
 from jaxrecipe.setup import make_setup
 from tests.zoo.healthy import batch_norm_task, dropout_task
+
+QUIET = Randomness(Origin.NONE, 0.0, "")
 
 
 def seen(evaluated: np.ndarray, *trained: np.ndarray) -> Modes:
     one, two = trained if len(trained) == 2 else (trained[0], trained[0])
-    return Modes((evaluated, evaluated), (one, two), (), (), (), ("mean",), None)
-
-
-def test_a_distance_is_a_share_of_the_first_norm() -> None:
-    rng = np.random.default_rng(0)
-    a, b = rng.normal(size=(4, 3)), rng.normal(size=(4, 3))
-    expected = np.sqrt(sum((x - y) ** 2 for x, y in zip(a.flat, b.flat, strict=True)) / sum(x**2 for x in a.flat))
-    assert relative_distance({"x": a[:2], "y": a[2:]}, {"x": b[:2], "y": b[2:]}) == pytest.approx(expected)
-    holes = np.where(a > 0, np.nan, a)
-    assert relative_distance(holes, holes) == 0
+    return Modes((evaluated, evaluated), (one, two), (), (), (), ("mean",), None, QUIET)
 
 
 def test_only_floating_leaves_that_differ_have_changed() -> None:
@@ -42,9 +36,9 @@ def test_dropped_outputs_are_zero_at_places_that_change() -> None:
 
 def test_statistics_are_lost_where_the_step_does_not_keep_what_training_moves() -> None:
     ones = np.ones((2, 2))
-    moved = Modes((ones, ones), (ones, ones), (), ("mean", "var"), ("var",), ("mean", "var"), None)
+    moved = Modes((ones, ones), (ones, ones), (), ("mean", "var"), ("var",), ("mean", "var"), None, QUIET)
     assert moved.lost(1e-4) == ("mean",)
-    nowhere = Modes((ones, ones), (2 * ones, 2 * ones), (), (), (), ("mean",), None)
+    nowhere = Modes((ones, ones), (2 * ones, 2 * ones), (), (), (), ("mean",), None, QUIET)
     assert nowhere.lost(1e-4) == ("mean",), "depends on the mode, is not random, and is collected nowhere"
     assert nowhere.lost(10.0) == ()
 
