@@ -203,13 +203,23 @@ def take(tree: PyTree, indices: Any) -> PyTree:
 def copy(tree: PyTree) -> PyTree:
     """The same values in fresh device buffers, so that the copy may be donated. What is no array stays as it is."""
 
-    def one(leaf: Any) -> Any:
-        if isinstance(leaf, Tracer) or (isinstance(leaf, jax.Array) and len(leaf.devices()) > 1):
-            return jnp.array(leaf, copy=True)
-        # Moving an array compiles nothing, where an operation would compile once for each shape.
-        return jax.device_put(leaf, may_alias=False) if is_array(leaf) else leaf
+    leaves, structure = jax.tree.flatten(tree)
+    # Moving arrays compiles nothing, where an operation would compile once for each shape; all at once costs one call.
+    moved = iter(jax.device_put([leaf for leaf in leaves if _moves(leaf)], may_alias=False))
+    return structure.unflatten([next(moved) if _moves(leaf) else _copied(leaf) for leaf in leaves])
 
-    return jax.tree.map(one, tree)
+
+def _moves(leaf: Any) -> bool:
+    """Whether a leaf is copied by being put on its device."""
+    return is_array(leaf) and not isinstance(leaf, Tracer) and not _spread(leaf)
+
+
+def _spread(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and len(leaf.devices()) > 1
+
+
+def _copied(leaf: Any) -> Any:
+    return jnp.array(leaf, copy=True) if isinstance(leaf, Tracer) or _spread(leaf) else leaf
 
 
 def same_form(left: PyTree, right: PyTree) -> bool:
