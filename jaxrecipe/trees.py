@@ -202,7 +202,6 @@ def take(tree: PyTree, indices: Any) -> PyTree:
 
 def copy(tree: PyTree) -> PyTree:
     """The same values in fresh device buffers, so that the copy may be donated. What is no array stays as it is."""
-
     leaves, structure = jax.tree.flatten(tree)
     # Moving arrays compiles nothing, where an operation would compile once for each shape; all at once costs one call.
     moved = iter(jax.device_put([leaf for leaf in leaves if _moves(leaf)], may_alias=False))

@@ -9,11 +9,13 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import jax
 import pytest
 
+from jaxrecipe import recipe
 from jaxrecipe.__main__ import main
 from jaxrecipe.checks.table import RECIPE, Check
 from jaxrecipe.cli import options
@@ -23,7 +25,7 @@ from jaxrecipe.cli.pages import cause_page, check_page, listing
 from jaxrecipe.diagnosis.causes.table import CAUSES, causes
 from jaxrecipe.diagnosis.finding import warning
 from jaxrecipe.report.report import Report
-from jaxrecipe.report.result import Result
+from jaxrecipe.report.result import Result, Status
 
 SETUP = """
 import jax, numpy as np, optax
@@ -411,19 +413,29 @@ def test_the_list_of_bugs_and_an_unknown_one(capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.slow
-def test_the_demo_ends_with_the_exact_accuracy(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_the_demo_is_clean_and_ends_with_the_exact_accuracy(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Clean means no WARN either, under every check."""
     assert main(["demo", "--json", str(tmp_path / "report.json")]) == 0
     captured = capsys.readouterr()
-    note = Report.from_json((tmp_path / "report.json").read_text()).notes[-1]
+    report = Report.from_json((tmp_path / "report.json").read_text())
+    assert [result.name for result in report.results] == [row.name for row in RECIPE]
+    assert not [r.headline for r in report.results if r.status not in (Status.PASS, Status.SKIP)]
+    note = report.notes[-1]
     assert note in " ".join(captured.out.split())
-    assert "exact test accuracy 9" in note
+    accuracy = re.search(r"exact test accuracy ([0-9.]+) %", note)
+    assert accuracy is not None
+    assert float(accuracy[1]) >= 97.0
     assert "95 % interval" in note
     assert "359 examples" in note
     assert "training 1380/1380" in captured.err
 
 
 @pytest.mark.slow
-def test_a_planted_bug_is_shown_with_what_caught_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_planted_bug_is_shown_with_what_caught_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few checks of the recipe are enough to see what is said of them."""
+    monkeypatch.setattr("jaxrecipe.recipe.check", partial(recipe.check, only=["loss_at_init", "overfit_one_batch"]))
     assert main(["demo", "--bug", "softmax_twice"]) == 1
     words = " ".join(capsys.readouterr().out.split())
     assert "Planted: softmax_twice." in words
