@@ -4,6 +4,7 @@ All processes of one run share a folder of compiled programs, so that none is co
 What takes the time is compiling thousands of small programs, so XLA is told not to make them fast.
 """
 
+import gc
 import os
 import shutil
 import tempfile
@@ -31,6 +32,12 @@ from jaxtyping import install_import_hook
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 hook = install_import_hook("jaxrecipe", "beartype.beartype")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What is imported stays: the collector does not look through it again while the tests run."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
