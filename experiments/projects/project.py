@@ -1,0 +1,70 @@
+"""A public project as a control: where it comes from, and how the recipe is run on it."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+HERE = Path(__file__).resolve().parent
+How = Literal["watch", "from_step", "task"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Project:
+    """A training program of a public repository, none of whose code is kept here.
+
+    Attributes:
+        name: what the tables call it.
+        repository: "owner/name" on GitHub; the runner looks for it in a folder `owner+name`.
+        commit: that it was looked at.
+        about: library, data and kind of training, in a few words.
+        script: the script or notebook, relative to the repository.
+        arguments: of the script, for a short run on small data.
+        options: of `jaxrecipe watch`.
+        how: whether `jaxrecipe watch` is enough, or a file of `glue/` makes a task by `from_step` or by hand.
+        cells: which code cells of a notebook make the program; all by default.
+        packages: what is to be installed beside the project's own requirements' usual ones.
+        data: what stands in for its data.
+    """
+
+    name: str
+    repository: str
+    commit: str
+    about: str
+    script: str
+    arguments: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    how: How = "watch"
+    cells: tuple[int, ...] = ()
+    packages: tuple[str, ...] = ()
+    data: str = ""
+
+    def folder(self, root: Path) -> Path:
+        """Where it lies."""
+        return root / self.repository.replace("/", "+")
+
+    @property
+    def glue(self) -> Path:
+        """The file that makes a task of it, where `watch` is not enough."""
+        return HERE / "glue" / f"{self.name}.py"
+
+    @property
+    def glue_lines(self) -> int:
+        """Lines of code in the body of the function `task` of the glue; 0 for `watch`."""
+        if self.how == "watch":
+            return 0
+        body = self.glue.read_text().split("def task", 1)[1].splitlines()[1:]
+        return sum(1 for line in body if line.strip() and not line.strip().startswith(('"""', "#")))
+
+
+def script_of(project: Project, root: Path, folder: Path) -> Path:
+    """The script itself, or one made of the code cells of a notebook in `folder`."""
+    path = project.folder(root) / project.script
+    if path.suffix != ".ipynb":
+        return path
+    cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    chosen = [cells[index] for index in project.cells] if project.cells else cells
+    lines = [line for cell in chosen for line in [*"".join(cell["source"]).splitlines(), ""]]
+    made = folder / f"{path.stem}.py"
+    made.write_text("\n".join(line for line in lines if not line.lstrip().startswith(("!", "%"))) + "\n")
+    return made
