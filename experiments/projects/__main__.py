@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="experiments.projects", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="experiments.projects", description="The recipe on public JAX projects.")
     parser.add_argument("--root", type=Path, default=Path("runs/projects"), help="folder that holds the checkouts")
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=[one.name for one in PROJECTS], help="these alone")
     parser.add_argument("--seed", type=int, default=0, help="of the recipe")

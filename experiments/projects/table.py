@@ -46,7 +46,7 @@ def _claim(finding: jr.Finding, known: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "code": finding.code,
         "severity": finding.severity.name,
-        "text": finding.text,
+        "text": finding.message,
         "verdict": truth,
         "proof": judged.get("proof", ""),
     }

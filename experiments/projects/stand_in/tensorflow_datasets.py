@@ -143,7 +143,7 @@ def pictures(name: str, *, train: bool) -> tuple[np.ndarray, np.ndarray]:
     """Bytes `[n, height, width, channels]` (0 and 1 for binarized ones) and class numbers `[n]` of a split."""
     from sklearn.datasets import load_digits
 
-    digits = load_digits()
+    digits: Any = load_digits()
     order = np.random.default_rng(0).permutation(len(digits.target))
     held_out = int(TEST_SHARE * len(order))
     rows = order[held_out:] if train else order[:held_out]
