@@ -19,7 +19,6 @@ from experiments.projects.project import HERE, Project
 from experiments.projects.projects import PROJECTS
 from experiments.projects.run import LIMIT, Outcome, run
 from experiments.projects.table import markdown, rows, write
-from jaxrecipe.recipe import versions
 
 RESULTS = HERE.parent / "results"
 
@@ -38,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found = rows(PROJECTS, outcomes)
     print(markdown(found))
     if not options.only:
-        write(found, RESULTS, {**versions(), "seed": options.seed})
+        known = [outcome.report.versions for outcome in outcomes.values() if outcome.report]
+        write(found, RESULTS, {**(known[0] if known else {}), "seed": options.seed})
     return 0 if all(outcome.report for outcome in outcomes.values()) else 1
 
 
