@@ -48,6 +48,15 @@ def metric_counts_padding(task: Task) -> Task:
     return task.replace(metrics={"accuracy": lambda logits, tokens: right(logits, tokens).mean(axis=1)})
 
 
+def head_masked(task: Task) -> Task:
+    """optax.masked was meant to train the last layer only, and hands on the raw gradients of all others."""
+
+    def last(params: Any) -> Any:
+        return {name: jax.tree.map(lambda _, name=name: name == "Dense_2", leaves) for name, leaves in params.items()}
+
+    return task.replace(optimizer=optax.masked(optax.adam(2e-3), last))
+
+
 FAULTS = (
     Fault(65, labels_from_one, bases.picture_mlp, ("example_gradients",), ("data/labels-from-one",)),
     Fault(66, gradient_of_few_is_nan, bases.picture_mlp, ("example_gradients",), ("model/gradient-not-finite",)),
@@ -58,4 +67,5 @@ FAULTS = (
         ("chart_input_dependencies",),
         ("evaluation/padding-counted",),
     ),
+    Fault(68, head_masked, bases.frozen_backbone, ("updates",), ("optimizer/masked-passes-gradient",)),
 )

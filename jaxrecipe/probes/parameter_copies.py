@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import PRNGKeyArray
 
 from jaxrecipe import trees
 from jaxrecipe.probes.first_steps import vector
@@ -42,6 +43,14 @@ def parameters_at(setup: Setup, state: PyTree, place: Place) -> PyTree:
     """What a state holds at that place."""
     params = setup.loop.variables(state)[0]
     return jax.tree.leaves(state, is_leaf=partial(_alike, params))[place.number]
+
+
+def moving_copy(setup: Setup, key: PRNGKeyArray) -> Place | None:
+    """A place of the state whose parameters a step moves; of use where those that `variables` gives stand still."""
+    places = parameter_copies(setup)
+    state, _ = setup.step(setup.fresh_state(), *setup.training_batch(0), key)
+    before = vector(setup.params)
+    return next((place for place in places if (vector(parameters_at(setup, state, place)) != before).any()), None)
 
 
 def _alike(params: PyTree, tree: PyTree) -> bool:

@@ -56,6 +56,7 @@ CAUSES: tuple[Cause, ...] = (
         title="Evaluation uses parameters or statistics of before.",
         harm="The score is not that of the model that was trained.",
         fix="Read parameters and statistics from the state that it is given, not from a copy made earlier.",
+        explains=("step/updates-thrown-away", "optimizer/cause-in-optimizer", "evaluation/other-definition"),
     ),
     Cause(
         code="evaluation/training-mode",

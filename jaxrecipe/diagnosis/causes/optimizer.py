@@ -97,6 +97,36 @@ CAUSES: tuple[Cause, ...] = (
         ),
     ),
     Cause(
+        code="optimizer/masked-passes-gradient",
+        title="Some parameters move by their raw gradient, uphill.",
+        harm="The loss is pushed up by what was meant to be left alone.",
+        fix=(
+            "optax.masked hands on, unchanged, what lies outside of its mask. Use optax.multi_transform with "
+            "optax.set_to_zero for what is frozen."
+        ),
+        explains=(
+            "optimizer/declared-frozen-moves",
+            "optimizer/diverged",
+            "optimizer/learning-rate-too-high",
+            "optimizer/cause-in-optimizer",
+            "step/goes-uphill",
+            "loss/not-finite",
+            "loss/sign-flipped",
+            "data/inputs-do-not-help",
+            "model/does-not-memorize",
+        ),
+    ),
+    Cause(
+        code="optimizer/clipping-counts-frozen",
+        title="Clipping counts the gradients of frozen parameters.",
+        harm="What is trained gets a fraction of its step, which changes with gradients that nobody uses.",
+        fix=(
+            "Clip inside of the part that trains: multi_transform with optax.chain(clip_by_global_norm(...), ...) "
+            "for it and optax.set_to_zero for the rest."
+        ),
+        explains=("optimizer/learning-rate-too-low", "optimizer/clipping-too-tight", "optimizer/cause-in-optimizer"),
+    ),
+    Cause(
         code="optimizer/batch-too-small",
         title="The batch is so small that every step follows single examples.",
         harm="Steps undo each other, and BatchNorm has no statistics to speak of.",

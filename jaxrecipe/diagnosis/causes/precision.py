@@ -71,6 +71,7 @@ CAUSES: tuple[Cause, ...] = (
         title="A norm summed in half precision overflows.",
         harm="Clipping multiplies by one over infinity: every update is zero.",
         fix="Take norms in float32.",
+        explains=("step/updates-thrown-away", "precision/updates-vanish", "optimizer/cause-in-optimizer"),
     ),
     Cause(
         code="precision/inputs-cancel",

@@ -35,8 +35,8 @@ def chart_input_dependencies(
     channels and pixels the outputs depend on, in evaluation and in training mode. Where the data mark padding
     (`Tokens(pad=...)`, a mask or lengths among the inputs, a mask among the targets) it changes what stands there,
     which must change neither the loss nor a metric; the embedding of the padding token must not move the outputs at
-    real positions. Where inputs number the texts that are packed into a row, no text may depend on another. Parameters that
-    start at zero are drawn at random first. Parameters without a gradient are the affair of `updates`.
+    real positions. Where inputs number the texts that are packed into a row, no text may depend on another. Parameters
+    that start at zero are drawn at random first. Parameters without a gradient are the affair of `updates`.
 
     Why it matters: an input that is dropped on the way (sliced off, overwritten, multiplied by zero) is never missed by
     a program that trains on the rest. Padding that counts teaches the model to predict padding, and makes its result

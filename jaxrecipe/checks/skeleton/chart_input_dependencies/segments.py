@@ -1,4 +1,4 @@
-"""Do several texts packed into one row see one another? The others are changed, and the outputs of one must not move."""
+"""Do several texts packed into one row see one another? The others are changed; outputs of one must not move."""
 
 import re
 from dataclasses import dataclass

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from jaxrecipe.checks.skeleton.updates.declared_update import declared_update_findings
 from jaxrecipe.checks.skeleton.updates.parameters import Parameter, watch_parameters
 from jaxrecipe.diagnosis.causes.table import cause, causes
 from jaxrecipe.diagnosis.finding import Finding, failure, warning
 from jaxrecipe.diagnosis.measure import Measure, Severity
 from jaxrecipe.probes.output_domain import is_flat
+from jaxrecipe.probes.parameter_copies import moving_copy
 from jaxrecipe.probes.small_steps import reasons_for_small_steps
 from jaxrecipe.report.result import Result, Table, skipped
 from jaxrecipe.setup import Setup
@@ -28,11 +30,14 @@ def updates(
     large_warn: float = 0.15,
     dead_share: float = 0.5,
     dead_fail: float = 0.8,
+    counted: float = 0.9,
 ) -> Result:
     """Each parameter has a gradient, moves, and is frozen exactly as declared.
 
     What it does: takes a few steps with the loop's own training step on real batches, and notes for every parameter the
-    gradient, the size of a step relative to the parameter, and how many of its output units never get a gradient.
+    gradient, the size of a step relative to the parameter, and how many of its output units never get a gradient. Of
+    the first gradient it looks at what the declared optimizer makes of it: parameters that it moves by their raw
+    gradient, and clipping that counts the gradients of what is frozen.
 
     Why it matters: a frozen layer left over from fine-tuning, a branch cut off by stop_gradient, dead or identical
     units and updates that are thrown away all leave a network that trains, with less in it than you think.
@@ -52,6 +57,8 @@ def updates(
         dead_share: WARN when more than this share of a layer's units never gets a gradient in any of the steps.
         dead_fail: FAIL above this share: less than a fifth of the layer that was asked for is there, which no
             initialization leaves by chance.
+        counted: FAIL when the gradients of frozen parameters shrink the step of the others below this share of what it
+            is without them.
 
     Source: Karpathy, CS231n notes, ratio of updates to weights.
     """
@@ -62,6 +69,7 @@ def updates(
     largest, median = _changes(free, small, large_warn)
     dead = _dead(free, dead_share, dead_fail)
     findings = [
+        *declared_update_findings(setup, key, counted),
         *_frozen_that_move(frozen),
         *_copies_of_one_unit(free),
         *_without_gradient(setup, key, free),
@@ -163,6 +171,12 @@ def _without_movement(setup: Setup, key: PRNGKeyArray, free: Sequence[Parameter]
     if not stuck:
         return []
     if all(one.moved == 0 for one in free):
+        if (place := moving_copy(setup, key)) is not None:
+            text = (
+                "The parameters that variables gives never move; those at "
+                f"{place.path} of the state do: an average whose update is never called, or a copy made at the start."
+            )
+            return [failure("evaluation/stale-parameters", text)]
         text = "No parameter moves, although they get gradients."
         return [failure("step/updates-thrown-away", text)]
     text = f"{len(stuck)} of {len(free)} parameters get a gradient but do not move: {_names(stuck)}."
