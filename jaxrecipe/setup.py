@@ -190,7 +190,9 @@ class Setup:
             key = jax.random.fold_in(self.key, step)
             outputs, _ = self.forward(self.params, self.model_state, inputs, train=True, key=key)
             parts.append((outputs, targets, self.losses(outputs, targets)))
-        return AtInit(*jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts))
+        # By numpy, where joining would be a program for each shape.
+        host = jax.tree.map(lambda *leaves: np.concatenate([np.asarray(leaf) for leaf in leaves]), *parts)
+        return AtInit(*jax.device_put(host))
 
     def forward(
         self, params: Any, model_state: Any, inputs: Any, *, train: bool = False, key: PRNGKeyArray | None = None

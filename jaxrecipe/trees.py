@@ -49,7 +49,13 @@ def widen(tree: PyTree) -> PyTree:
 
 def all_finite(tree: PyTree) -> Bool[Array, ""]:
     """Whether no floating leaf holds NaN or infinity; True for a tree without any. Stays on the device."""
-    return jnp.all(_finite_leaves(tree)) if jax.tree.leaves(tree) else jnp.bool_(True)
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if is_inexact(leaf)]
+    return _all_finite(leaves) if leaves else jnp.bool_(True)
+
+
+@jax.jit
+def _all_finite(leaves: list[Any]) -> Bool[Array, ""]:
+    return jnp.all(_finite_leaves(leaves))
 
 
 def first_nonfinite(tree: PyTree) -> Int32[Array, ""]:
