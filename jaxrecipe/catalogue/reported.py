@@ -57,6 +57,11 @@ def head_masked(task: Task) -> Task:
     return task.replace(optimizer=optax.masked(optax.adam(2e-3), last))
 
 
+def bytes_wrap(task: Task) -> Task:
+    """The mean is subtracted from bytes before they are made floats: dark pixels become the brightest."""
+    return task.replace(prepare=lambda images, labels: ((images - 78).astype(jnp.float32) / 96.0, labels))
+
+
 FAULTS = (
     Fault(65, labels_from_one, bases.picture_mlp, ("example_gradients",), ("data/labels-from-one",)),
     Fault(66, gradient_of_few_is_nan, bases.picture_mlp, ("example_gradients",), ("model/gradient-not-finite",)),
@@ -68,4 +73,5 @@ FAULTS = (
         ("evaluation/padding-counted",),
     ),
     Fault(68, head_masked, bases.frozen_backbone, ("updates",), ("optimizer/masked-passes-gradient",)),
+    Fault(69, bytes_wrap, bases.picture_mlp, ("finite_inputs",), ("data/integer-arithmetic",)),
 )

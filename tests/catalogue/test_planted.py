@@ -34,6 +34,8 @@ SAMPLE = (
     "64b_gradients_underflow",
     "65_labels_from_one",
     "66_gradient_of_few_is_nan",
+    "68_head_masked",
+    "69_bytes_wrap",
 )
 """Quick ones from all over the catalogue; the benchmark (`python -m experiments.faults`) runs all of them."""
 

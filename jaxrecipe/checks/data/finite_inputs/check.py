@@ -9,9 +9,11 @@ from jaxtyping import Int, PRNGKeyArray
 from jaxrecipe.checks.data.finite_inputs.layout import constant_parts, layout, vocabulary
 from jaxrecipe.checks.data.finite_inputs.ranges import Scan, scans
 from jaxrecipe.checks.data.finite_inputs.suspicious_numbers import TRIED, codes, narrowed, scales
+from jaxrecipe.checks.data.finite_inputs.wrapped import wrapped
 from jaxrecipe.data.sources import Source
 from jaxrecipe.diagnosis.finding import Finding, failure, warning
 from jaxrecipe.diagnosis.measure import Measure
+from jaxrecipe.probes.dependencies import on_host
 from jaxrecipe.probes.kinds import input_kinds
 from jaxrecipe.probes.reading import copes, prepared_inputs, readable_rows, splits
 from jaxrecipe.report.result import Curve, Evidence, Result, Table
@@ -30,7 +32,8 @@ def finite_inputs(
     values (-999, repeated far away from everything else) and numbers whose square overflows; two groups of examples on
     different scales (0 to 1 and 0 to 255); inputs that are the same in every example, and features or channels that
     are; integers that JAX narrows to other ones; token ids that the embedding does not have; images with channels first
-    where the convolutions read channels last. What preparation repairs, or the loss masks, is no finding: the examples
+    where the convolutions read channels last; bytes that wrap around in prepare, through which it sends every level
+    that occurs. What preparation repairs, or the loss masks, is no finding: the examples
     in question are prepared to see.
 
     Why it matters: one NaN makes every parameter NaN; a code of -999 drowns the rest of its column; a blank input makes
@@ -64,7 +67,7 @@ def finite_inputs(
             charts += _sorted_sizes(split, scan)
         if split == "train":
             findings += [*_constant(found, entering, least, constant_warn), *layout(setup, entering)]
-            findings += vocabulary(setup, entering, tried)
+            findings += [*vocabulary(setup, entering, tried), *wrapped(setup, *on_host(source.gather(tried)))]
     columns = ("split", "input", "dtype", "shape", "lowest", "highest", "examples not finite", "constant features")
     summary = "Every input is finite, on one scale, and varies."
     if stored_bad:
