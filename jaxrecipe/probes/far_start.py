@@ -45,7 +45,9 @@ def causes_of_high_loss(setup: Setup) -> tuple[Cause, ...]:
         return 0.0 if loss is None or not np.isfinite(loss) else (start.loss - loss) / excess
 
     ranked = (
-        [cause("loss/broadcast", here="Other targets for each output change no loss.")] if _broadcasts(setup) else []
+        [cause("loss/broadcast", here="Other targets for each output change no loss.")]
+        if compares_with_every_target(setup)
+        else []
     )
     random = _by_chance(setup)
     ranked += [] if random is None else [random]
@@ -58,7 +60,7 @@ def causes_of_high_loss(setup: Setup) -> tuple[Cause, ...]:
     return tuple({one.code: one for one in ranked}.values())
 
 
-def _broadcasts(setup: Setup) -> bool:
+def compares_with_every_target(setup: Setup) -> bool:
     """Whether outputs and targets have as many numbers in another shape, and each output is compared with every target:
     the losses stay as they are when the targets are given in another order.
     """

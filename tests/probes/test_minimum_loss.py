@@ -12,7 +12,7 @@ import pytest
 
 from jaxrecipe.probes.minimum_loss import label_frequencies, minimum_achievable, minimum_losses
 from jaxrecipe.setup import Setup
-from jaxrecipe.targets import Binary, Classes, Tokens, Values
+from jaxrecipe.targets import Binary, Classes, Tokens, Unspecified, Values
 from tests.probes.losses import cross_entropy, of_probabilities
 
 Make = Callable[..., Setup]
@@ -121,3 +121,13 @@ def test_yes_or_no_is_taken_to_be_predictable(setup_with: Make) -> None:
     found = minimum_achievable(setup, jnp.zeros(4), jnp.zeros((4, 1)), jnp.array([0.0, 1.0, 1.0, 0.0]))
     assert found.loss < 1e-5
     assert found.accuracy == {"": 1.0}
+
+
+def test_a_quantile_loss_has_a_minimum(setup_with: Make) -> None:
+    def loss(outputs: Any, values: Any) -> Any:
+        error = values[:, None] - outputs
+        return jnp.maximum(0.9 * error, -0.1 * error).mean(axis=1)
+
+    values = jnp.asarray(RNG.normal(size=16), jnp.float32)
+    found = minimum_achievable(setup_with(loss, Unspecified()), jnp.zeros((16, 3)), values[:, None], values)
+    assert found.loss == pytest.approx(0.0, abs=0.01)

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Float, PRNGKeyArray
 
 from jaxrecipe import trees
-from jaxrecipe.checks.skeleton.overfit_one_batch.memorize import Run, mean_loss, outputs_of
+from jaxrecipe.checks.skeleton.overfit_one_batch.few_examples import mean_loss, outputs_of
+from jaxrecipe.checks.skeleton.overfit_one_batch.memorize import Run
+from jaxrecipe.checks.skeleton.overfit_one_batch.trials import Trials
 from jaxrecipe.probes.layers import joints, opens_with_raised_biases
 from jaxrecipe.probes.output_domain import is_flat
 from jaxrecipe.setup import Setup
@@ -19,12 +20,6 @@ from jaxrecipe.targets import Head, heads
 from jaxrecipe.targets.heads import is_array
 
 FIRST_STEPS = 10
-ADAM_RATE = 3e-3
-"""Learning rate of the plain Adam that a failing run is compared with: ten times the one that Karpathy's recipe starts
-from, since eight examples need no care."""
-ADAM_STEPS = 300
-ADAM_LEARNS = 0.95
-"""Fraction of the gap that plain Adam must close to show that model and loss are sound."""
 SCALED_BY = (64.0, 512.0)
 """Factors on the parameters by which outputs are driven to their bounds."""
 SAME_BOUND = 0.01
@@ -62,6 +57,7 @@ class Evidence:
     setup: Setup
     run: Run
     key: PRNGKeyArray
+    patience: int = 200
 
     @cached_property
     def outputs(self) -> list[np.ndarray]:
@@ -201,31 +197,9 @@ class Evidence:
         return found if low or high else None
 
     @cached_property
-    def plain_adam(self) -> tuple[float, int]:
-        """The fraction of the gap that plain Adam closes from the same start, all examples in one batch; its steps."""
-        params, model_state = self.setup.variables
-        optimizer = optax.adam(ADAM_RATE)
-
-        @jax.jit
-        def move(params: Any, state: Any, gradient: Any) -> tuple[Any, Any]:
-            with jax.numpy_dtype_promotion("standard"):  # optax mixes floats and counters itself
-                updates, state = optimizer.update(gradient, state, params)
-                return optax.apply_updates(params, updates), state
-
-        state, closed = optimizer.init(params), 0.0
-        for step in range(1, ADAM_STEPS + 1):
-            key = jax.random.fold_in(self.key, step)
-            loss, gradient = self.setup.gradients(params, model_state, self.run.inputs, self.run.targets, key=key)
-            closed = max(closed, self.run.fraction_closed(float(loss)))
-            if closed >= ADAM_LEARNS:
-                return closed, step
-            params, state = move(params, state, gradient)
-        return closed, ADAM_STEPS
-
-    @cached_property
-    def adam_learns(self) -> bool:
-        """Whether plain Adam memorizes the examples: model, loss and targets are sound then."""
-        return self.plain_adam[0] >= ADAM_LEARNS
+    def trials(self) -> Trials:
+        """The experiments: other optimizers, starts, rates and kernels."""
+        return Trials(self.setup, self.run, self.key, self.patience)
 
     @cached_property
     def between_layers(self) -> list[str]:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from jaxrecipe.checks.skeleton.overfit_one_batch.evidence import Evidence
+from jaxrecipe.checks.skeleton.overfit_one_batch.trials import Trial
 from jaxrecipe.diagnosis.causes.table import Cause, cause
 
 LARGE_STEP = 0.1
@@ -33,17 +34,19 @@ STILL_FALLING = 0.98
 
 def one_at_a_time(evidence: Evidence) -> Cause | None:
     """A batch is one example, and plain Adam learns them together."""
-    if evidence.setup.batch_size > 1 or not evidence.adam_learns:
+    if evidence.setup.batch_size > 1 or not evidence.trials.adam_learns:
         return None
-    here = f"Taken together as one batch, plain Adam memorizes the examples in {evidence.plain_adam[1]} steps."
+    closed, steps = evidence.trials.plain_adam
+    here = f"Taken together as one batch, plain Adam closes {closed:.0%} of the gap in {steps} steps."
     return cause("optimizer/batch-too-small", here=here)
 
 
 def steps_too_large(evidence: Evidence) -> Cause | None:
-    """The parameters move by a large share of their size at each of the first steps."""
-    if evidence.moved <= LARGE_STEP:
+    """Steps move the parameters by a large share of their size, and shorter ones do better."""
+    largest = max([evidence.moved, *evidence.run.moved])
+    if largest <= LARGE_STEP or (trial := evidence.trials.lower_rate) is None:
         return None
-    here = f"The first steps move the parameters by {evidence.moved:.1e} of their size; about 1e-3 is usual."
+    here = f"Steps move the parameters by up to {largest:.1e} of their size; about 1e-3 is usual. {_at_the_rate(trial)}"
     return cause("optimizer/learning-rate-too-high", here=here)
 
 
@@ -65,9 +68,12 @@ def schedule_run_down(evidence: Evidence) -> Cause | None:
 
 def units_killed(evidence: Evidence) -> Cause | None:
     """All examples have one output now, and had not at the start."""
-    if not evidence.same_outputs or evidence.same_outputs_at_start:
+    if not evidence.same_outputs or evidence.same_outputs_at_start or (trial := evidence.trials.lower_rate) is None:
         return None
-    here = "The untrained model tells the examples apart; after the first steps they all have the same output."
+    here = (
+        "The untrained model tells the examples apart; after the first steps they all have the same output. "
+        f"{_at_the_rate(trial)}"
+    )
     return cause("optimizer/learning-rate-too-high", here=here)
 
 
@@ -101,9 +107,12 @@ def clipped_steps(evidence: Evidence) -> Cause | None:
 
 def steps_too_small(evidence: Evidence) -> Cause | None:
     """The parameters move too little at each step."""
-    if not _too_small(evidence):
+    if not _too_small(evidence) or (trial := evidence.trials.higher_rate) is None:
         return None
-    here = f"The first steps move the parameters by {evidence.moved:.1e} of their size; about 1e-3 is usual."
+    here = (
+        f"The first steps move the parameters by {evidence.moved:.1e} of their size; about 1e-3 is usual. "
+        f"{_at_the_rate(trial)}"
+    )
     return cause("optimizer/learning-rate-too-low", here=here)
 
 
@@ -120,18 +129,24 @@ def decay_swamps(evidence: Evidence) -> Cause | None:
 
 def optimizer_at_fault(evidence: Evidence) -> Cause | None:
     """Plain Adam learns the same examples with the same model and loss."""
-    if not evidence.adam_learns:
+    if not evidence.trials.adam_learns:
         return None
-    return cause("optimizer/cause-in-optimizer", here=f"Plain Adam memorizes them in {evidence.plain_adam[1]} steps.")
+    closed, steps = evidence.trials.plain_adam
+    return cause("optimizer/cause-in-optimizer", here=f"Plain Adam closes {closed:.0%} of the gap in {steps} steps.")
 
 
 def regularized(evidence: Evidence) -> Cause | None:
     """The losses of the two modes are far apart."""
     run = evidence.run
-    if evidence.adam_learns or not abs(run.training[-1] - run.evaluation[-1]) > APART * abs(run.gap):
+    if evidence.trials.adam_learns or not abs(run.training[-1] - run.evaluation[-1]) > APART * abs(run.gap):
         return None
     here = f"The loss is {run.training[-1]:.3g} in training mode and {run.evaluation[-1]:.3g} in evaluation mode."
     return cause("optimizer/regularization-too-strong", here=here)
+
+
+def _at_the_rate(trial: Trial) -> str:
+    """What the same steps reached at another rate."""
+    return f"At {trial.factor:g} times the rate they close {trial.closed:.0%} of the gap in {trial.steps} steps."
 
 
 def _too_small(evidence: Evidence) -> bool:

@@ -1,24 +1,22 @@
 """Training on a few examples until they are memorized, with the step that will really run; and how that went."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxrecipe import trees
+from jaxrecipe.checks.skeleton.overfit_one_batch.few_examples import all_alike, few_examples, mean_loss, outputs_of
+from jaxrecipe.checks.skeleton.overfit_one_batch.plain_adam import plain_adam
 from jaxrecipe.probes.constant_predictor import best_constant
 from jaxrecipe.probes.minimum_loss import Minimum, minimum_achievable
-from jaxrecipe.probes.reading import random_rows
+from jaxrecipe.probes.other_rates import TakeStep, other_start, plain_step, step_at_rate
 from jaxrecipe.setup import Setup
 from jaxrecipe.targets import Metric, default_metrics, heads
 
-SINGLES = 4
-"""Examples that a step which takes one at a time is given in turn: with one alone, a constant would be perfect."""
-NUMBERS_PER_PARAMETER = 0.5
-"""Targets may hold at most this many numbers a parameter: more, and no model of that size could memorize them."""
 EVERY_STEP_UNTIL = 10
 """The first steps are all measured, since they show what kind of failure it is."""
 MEASURED_EVERY = 10
@@ -26,6 +24,10 @@ ALL = 1.0 - 1e-6
 """The whole of an accuracy, up to rounding in float32."""
 PROGRESS = 0.01
 """Share of the gap by which the loss must fall to count as progress."""
+NO_GAP = 1e-3
+"""A gap of less than this share of what the untrained model scores is none: constants do as well as free outputs."""
+BY_TRIAL = "a constant output scores as little as the best ones"
+"""Why the minimum is not known where there is no gap between free outputs and constant ones."""
 
 
 @dataclass
@@ -33,10 +35,11 @@ class Run:
     """How the attempt went.
 
     Attributes:
-        minimum: the minimum achievable loss on these examples.
+        minimum: the minimum achievable loss on these examples, or what stands in for it.
+        undetermined: why the minimum achievable loss is not known; empty where it is.
         best_accuracy: by head, the largest accuracy that these examples allow; below 1 where equal inputs have
             different labels. Empty where there are no labels.
-        uninformed: the constant predictor's loss on them.
+        uninformed: the constant predictor's loss on them; the untrained model's where the minimum was found by trial.
         state: the loop's state at the end.
         inputs, targets: the examples.
         batches: the same examples as the step takes them.
@@ -56,6 +59,7 @@ class Run:
     inputs: Any
     targets: Any
     batches: list[tuple[Any, Any]]
+    undetermined: str = ""
     steps: list[int] = field(default_factory=list)
     training: list[float] = field(default_factory=list)
     evaluation: list[float] = field(default_factory=list)
@@ -80,6 +84,16 @@ class Run:
         """Fraction of the gap that is closed now, at most 1."""
         return self.fraction_closed(min(self.training[-1], self.evaluation[-1]))
 
+    @property
+    def closed_in_training(self) -> float:
+        """Fraction of the gap that is closed now in training mode."""
+        return self.fraction_closed(self.training[-1])
+
+    @property
+    def reached(self) -> float:
+        """The largest fraction of the gap that was closed at any time."""
+        return self.fraction_closed(self.best)
+
     def right(self, share: float, *, least: float = 0.0) -> bool:
         """Whether the accuracy of every head is that share of the best one, and `least` at least."""
         return all(self.accuracy[head] >= max(share * best, least) for head, best in self.best_accuracy.items())
@@ -92,13 +106,43 @@ class Run:
 def memorize(setup: Setup, key: PRNGKeyArray, *, examples: int, closed: float, steps: int, patience: int) -> Run:
     """Train on a few examples until success, stall or the last step; the arguments are those of `overfit_one_batch`."""
     run = _start(setup, key, examples)
+    return _train(setup, run, plain_step(setup), key, closed=closed, steps=steps, patience=patience)
+
+
+def again(
+    setup: Setup, run: Run, key: PRNGKeyArray, *, start: int, factor: float, closed: float, steps: int, patience: int
+) -> Run | None:
+    """The same examples from another start or at another rate; None where the rate of this loop cannot be changed.
+
+    Args:
+        setup: the set-up.
+        run: the run that is repeated.
+        key: seeds the steps.
+        start: 0 for the same initial parameters, other numbers for others.
+        factor: times the learning rate.
+        closed: as `overfit_one_batch` has it.
+        steps: likewise.
+        patience: likewise.
+    """
+    take = step_at_rate(setup, factor)
+    if take is None:
+        return None
+    run = replace(run, state=other_start(setup, start), memorized=False, stalled=False)
+    fresh = replace(run, steps=[], training=[], evaluation=[], moved=[])
+    return _train(setup, fresh, take, jax.random.fold_in(key, start), closed=closed, steps=steps, patience=patience)
+
+
+def _train(
+    setup: Setup, run: Run, take: TakeStep, key: PRNGKeyArray, *, closed: float, steps: int, patience: int
+) -> Run:
+    """Take steps until success, stall or the last one; `run` is filled."""
     _measure(setup, run, 0, key)
     best, best_step = run.best, 0
     for step in range(1, steps + 1):
         measured = step <= EVERY_STEP_UNTIL or step % MEASURED_EVERY == 0
         before = trees.copy(setup.loop.variables(run.state)[0]) if measured else None
         batch = run.batches[step % len(run.batches)]
-        run.state, _ = setup.step(run.state, *batch, jax.random.fold_in(key, step))
+        run.state = take(run.state, *batch, jax.random.fold_in(key, step))
         if not measured:
             continue
         run.moved.append(float(relative_change(before, setup.loop.variables(run.state)[0])))
@@ -113,15 +157,38 @@ def memorize(setup: Setup, key: PRNGKeyArray, *, examples: int, closed: float, s
 
 
 def _start(setup: Setup, key: PRNGKeyArray, examples: int) -> Run:
-    """The examples, what a constant predictor and a perfect one score on them, and a fresh state."""
-    inputs, targets, batches = _few_examples(setup, min(examples, _expressible(setup)))
+    """The examples, what a constant predictor and a perfect one score on them, and a fresh state.
+
+    Where a constant output is perfect, the examples are augmented, which may be what gives them their targets; and
+    where it is so still, what plain Adam reaches is what can be reached.
+    """
+    run, untrained = _on_examples(setup, key, examples, augmented=False)
+    if not _no_gap(run, untrained):
+        return run
+    if setup.task.augment is not None:
+        run, untrained = _on_examples(setup, key, examples, augmented=True)
+    if not _no_gap(run, untrained):
+        return run
+    reached = plain_adam(setup, setup.variables, (run.inputs, run.targets), key).loss
+    return replace(run, uninformed=untrained, minimum=min(reached, untrained), undetermined=BY_TRIAL)
+
+
+def _no_gap(run: Run, untrained: float) -> bool:
+    """Whether a constant output is as good as any, though the untrained model is worse, and inputs differ."""
+    return abs(run.gap) <= NO_GAP * abs(untrained) and not all_alike(run.inputs)
+
+
+def _on_examples(setup: Setup, key: PRNGKeyArray, examples: int, *, augmented: bool) -> tuple[Run, float]:
+    """A run that has not begun, and what the untrained model scores on its examples."""
+    inputs, targets, batches = few_examples(setup, examples, augmented=augmented)
     outputs = outputs_of(setup, setup.variables, batches, train=True, key=key)
+    untrained = mean_loss(setup, outputs, targets)
     constant = best_constant(setup, outputs, targets)
-    uninformed = constant.loss if constant.exists else mean_loss(setup, outputs, targets)
+    uninformed = constant.loss if constant.exists else untrained
     best = Minimum(np.nan, {})
     if np.isfinite(constant.loss) or np.isfinite(uninformed):
         best = minimum_achievable(setup, outputs, inputs, targets)
-    return Run(
+    run = Run(
         minimum=best.loss,
         best_accuracy={head: best.accuracy.get(head, 1.0) for head in _accuracy_metrics(setup)},
         uninformed=uninformed,
@@ -130,63 +197,7 @@ def _start(setup: Setup, key: PRNGKeyArray, examples: int) -> Run:
         targets=targets,
         batches=batches,
     )
-
-
-def _expressible(setup: Setup) -> int:
-    """How many examples a model has parameters for, two examples at least."""
-    targets = jax.tree.leaves(setup.batch[1])
-    numbers = sum(leaf.size for leaf in targets) / max(trees.leading_size(setup.batch[0]), 1)
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(setup.params))
-    return max(2, int(NUMBERS_PER_PARAMETER * parameters / max(numbers, 1.0)))
-
-
-def _few_examples(setup: Setup, examples: int) -> tuple[Any, Any, list[tuple[Any, Any]]]:
-    """Inputs, targets, and both as full batches that hold only a few different examples: no new program is compiled.
-
-    A loss that compares the examples of a batch gets the batch as it is: repetitions would have no right answer. Where
-    a batch is one example, several batches are put together, to be learned in turn.
-    """
-    size = setup.batch_size
-    if setup.task.mixes_examples:
-        return *setup.batch, [setup.batch]
-    if size == 1:
-        inputs, targets = setup.prepared("train", random_rows(setup, "train", min(examples, SINGLES)))
-        on_host = jax.tree.map(np.asarray, (inputs, targets))
-        singles = [trees.take(on_host, np.arange(i, i + 1)) for i in range(trees.leading_size(inputs))]
-        return inputs, targets, jax.device_put(singles)
-    on_host = jax.tree.map(np.asarray, setup.batch)
-    chosen = _differing(on_host[1], min(examples, size))
-    batch = jax.device_put(trees.take(on_host, chosen[np.arange(size) % len(chosen)]))
-    return *batch, [batch]
-
-
-def _differing(targets: Any, count: int) -> Int[np.ndarray, "count"]:
-    """The first `count` examples of a batch; where those all have one target and others do not, the first other one
-    too.
-
-    Were all targets alike, a constant output would be perfect and nothing about the inputs would have to be learned.
-    """
-    leaves = [leaf.reshape(len(leaf), -1) for leaf in jax.tree.leaves(targets)]
-    others = np.flatnonzero(np.any([(leaf != leaf[:1]).any(axis=1) for leaf in leaves], axis=0)) if leaves else []
-    chosen = np.arange(count)
-    if len(others) and others[0] >= count:
-        chosen[-1] = others[0]
-    return chosen
-
-
-def outputs_of(
-    setup: Setup, variables: tuple[Any, Any], batches: list[tuple[Any, Any]], *, train: bool, key: PRNGKeyArray
-) -> Any:
-    """Outputs on the few examples, batch by batch as the step takes them."""
-    parts = [setup.forward(*variables, inputs, train=train, key=key)[0] for inputs, _ in batches]
-    if len(parts) == 1:
-        return parts[0]
-    return jax.tree.map(lambda *leaves: jnp.asarray(np.concatenate([np.asarray(leaf) for leaf in leaves])), *parts)
-
-
-def mean_loss(setup: Setup, outputs: Any, targets: Any) -> float:
-    """Mean of the task's losses at some outputs."""
-    return float(np.asarray(setup.losses(outputs, targets), np.float64).mean())
+    return run, untrained
 
 
 @jax.jit

@@ -5,9 +5,11 @@ import numpy as np
 
 from jaxrecipe import trees
 from jaxrecipe.checks.skeleton.overfit_one_batch.evidence import Evidence
+from jaxrecipe.checks.skeleton.overfit_one_batch.few_examples import all_alike
 from jaxrecipe.checks.skeleton.overfit_one_batch.memorize import Run
 from jaxrecipe.diagnosis.causes.table import Cause, cause
 from jaxrecipe.precision.loss_scale import LossScale
+from jaxrecipe.probes.far_start import compares_with_every_target
 from jaxrecipe.probes.output_domain import logits_as_probabilities, squashed_twice
 from jaxrecipe.setup import Setup
 from jaxrecipe.targets import certain_outputs
@@ -29,6 +31,13 @@ def loss_squashes(setup: Setup, run: Run) -> bool:
     if run.minimum < LEAST_FLOOR * run.uninformed or run.gap < LEAST_GAP * run.uninformed:
         return False  # a loss that is near its minimum, or the same for every output
     return "loss" in squashed_twice(setup, run.outputs, run.targets).values()
+
+
+def outputs_against_all_targets(evidence: Evidence) -> Cause | None:
+    """Other targets for each output change no loss."""
+    if not compares_with_every_target(evidence.setup):
+        return None
+    return cause("loss/broadcast", here="Other targets for each output change no loss.")
 
 
 def probabilities_as_logits(evidence: Evidence) -> Cause | None:
@@ -123,8 +132,7 @@ def flat_loss(evidence: Evidence) -> Cause | None:
 
 def same_inputs(evidence: Evidence) -> Cause | None:
     """The examples have the same inputs."""
-    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(evidence.run.inputs)]
-    return cause("data/constant-inputs") if all((leaf == leaf[:1]).all() for leaf in leaves) else None
+    return cause("data/constant-inputs") if all_alike(evidence.run.inputs) else None
 
 
 def no_gradient(evidence: Evidence) -> Cause | None:

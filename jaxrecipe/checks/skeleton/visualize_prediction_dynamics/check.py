@@ -1,5 +1,7 @@
 """Visualize prediction dynamics: the predictions on one fixed batch, at every step of the first training steps."""
 
+from dataclasses import replace
+
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
@@ -7,6 +9,7 @@ from jaxrecipe.checks.skeleton.visualize_prediction_dynamics.findings import (
     Bounds,
     Line,
     course,
+    largest,
     learning_rate_findings,
 )
 from jaxrecipe.checks.skeleton.visualize_prediction_dynamics.lines import FARTHER, gradient_noise
@@ -29,8 +32,8 @@ def visualize_prediction_dynamics(
     *,
     key: PRNGKeyArray,
     steps: int = 40,
-    farther_fail: float = 100.0,
-    farther_warn: float = 30.0,
+    farther_fail: float = 30.0,
+    farther_warn: float = 10.0,
     jump: float = 3.0,
     noise: float = 0.5,
 ) -> Result:
@@ -41,8 +44,10 @@ def visualize_prediction_dynamics(
     takes back what the last one did. It notes the loss of each step's own batch before and after the step, then looks
     at the loss along the lines that were taken: at parts of the first step, which tells a step that is too long from
     one in a wrong direction, and at 3 to 1000 times the whole way, which tells a learning rate that is far too low from
-    a problem that is hard. A schedule that is still warming up is recognized by updates that keep growing. For very
-    small batches it measures how much of a step's gradient is noise.
+    a problem that is hard. A schedule that is still warming up is recognized by updates that keep growing. A rate is
+    called far too high or too low only where four times as many steps at a lower or higher rate (each step's change of
+    the parameters times a factor, on the same batches) gain measurably more, from two sets of initial parameters. For
+    very small batches it measures how much of a step's gradient is noise.
 
     Why it matters: too high a learning rate shows as predictions that jump to and fro long before the averaged loss
     does; too low a one as predictions that barely move, with a loss that goes down so nicely that nobody asks how far
@@ -55,12 +60,13 @@ def visualize_prediction_dynamics(
         setup: the set-up.
         key: seeds the steps.
         steps: training steps that are followed.
-        farther_fail: FAIL when the loss is lowest this many times as far along the line that the steps took, or
-            farther, and they gained less than a twenty-fifth of what can be gained there. A usual learning rate is
-            within a factor of ten of that point.
-        farther_warn: WARN from this many times on, when less than a tenth was gained.
-        jump: WARN when the loss on the fixed batch grows to this many times what it was, while a shorter first step
-            would have lowered it; FAIL at ten times, or when nothing is gained in the end.
+        farther_fail: FAIL when the loss is lowest more than this many times as far along the line that the steps took,
+            they gained less than a twenty-fifth of what can be gained there, and so they do beside a higher rate. A
+            usual learning rate is within a factor of ten of that point.
+        farther_warn: WARN beyond this many times, when less than a tenth was gained.
+        jump: WARN when the loss on the fixed batch grows to more than this many times what it was, while a shorter
+            first step would have lowered it; FAIL beyond ten times, or when nothing is gained in the end, where a lower
+            rate does better.
         noise: WARN when more than this share of a step's gradient is noise and a batch holds one or two examples.
 
     Source: Karpathy, A Recipe for Training Neural Networks (2019), "visualize prediction dynamics".
@@ -71,7 +77,9 @@ def visualize_prediction_dynamics(
     noisy, share = _noise(setup, key, run, noise)
     findings += [] if noisy is None else [noisy]
     known = {measure.name for finding in findings for measure in finding.measures}
-    measures = [measure for measure in (*_measures(run, line), *share) if measure.name not in known]
+    grown = largest(run, jump)
+    grown = grown if grown.verdict is None else replace(grown, code="")
+    measures = [measure for measure in (*_measures(run, line), grown, *share) if measure.name not in known]
     warm = "; the updates still grow, as in a warm-up" if run.warming_up else ""
     return Result(
         summary=f"{course(run)}, with {run.jitter:.0%} of jitter{warm}.",

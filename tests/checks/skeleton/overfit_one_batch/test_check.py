@@ -12,8 +12,9 @@ from jaxtyping import Array
 
 from jaxrecipe.checks.skeleton.overfit_one_batch import overfit_one_batch
 from jaxrecipe.parts import Model
+from jaxrecipe.recipe import check
 from jaxrecipe.report.result import Result, Status, Table
-from jaxrecipe.targets import Classes, Values
+from jaxrecipe.targets import Classes, Unspecified, Values
 from jaxrecipe.task import Task
 from tests.zoo import broken
 from tests.zoo.broken import after_model
@@ -28,6 +29,7 @@ from tests.zoo.healthy import (
     multi_label_task,
     regression_task,
     stateless,
+    three_parameters_task,
 )
 from tests.zoo.modes import hand_loop
 
@@ -166,7 +168,6 @@ BROKEN = [
     (broken.sign_flipped, "loss/sign-flipped"),
     (clipped_loss, "loss/clipped"),
     (broken.relu_on_logits, "model/outputs-confined"),
-    (tanh_on_logits, "model/outputs-confined"),
     (softplus_on_values, "model/outputs-confined"),
     (deep_sigmoids, "model/saturating-activation"),
     (drowned, "model/dropout-too-strong"),
@@ -218,7 +219,7 @@ def test_a_model_that_cannot_express_the_targets_is_not_blamed_on_the_optimizer(
         return linear(params["logits"], jnp.tanh(flat(x).sum(axis=1, keepdims=True) / 300.0))
 
     result = run(overfit_one_batch, digits_task().replace(model=stateless(init, forward)), steps=400)
-    assert result.status is Status.FAIL
+    assert result.status is Status.WARN, "no experiment shows that these inputs allow for more"
     named = [why.code for why in result.findings[0].causes]
     assert "optimizer/cause-in-optimizer" not in named
     assert "model/not-expressive" in named
@@ -259,13 +260,12 @@ def test_each_head_has_an_accuracy(run: Run) -> None:
     assert [name for name in result.measured if name.startswith("accuracy")], result.measured
 
 
-def test_a_run_that_stalls_just_short_of_the_minimum_for_no_known_reason_is_a_warning(run: Run) -> None:
-    """Outputs within [-1.5, 1.5] close 78 % of the gap, and may be bounded by design; a softmax applied twice is a
-    bug."""
-    bounded = after_model(digits_task(), lambda x: 1.5 * jnp.tanh(x))
-    assert run(overfit_one_batch, bounded, nearly=0.7).status is Status.WARN
-    assert run(overfit_one_batch, bounded, nearly=0.9).status is Status.FAIL
-    assert run(overfit_one_batch, bounded, closed=0.7).status is Status.PASS
+def test_outputs_that_are_bounded_are_a_warning_where_that_may_be_meant(run: Run) -> None:
+    """Logits of normalized embeddings are; outputs that cannot be the values that are wanted are a failure (above)."""
+    result = run(overfit_one_batch, tanh_on_logits())
+    assert result.status is Status.WARN
+    assert result.findings[0].causes[0].code == "model/outputs-confined"
+    assert run(overfit_one_batch, tanh_on_logits(), closed=0.4).status is Status.PASS
     assert run(overfit_one_batch, broken.softmax_in_model(), nearly=0.1).status is Status.FAIL
 
 
@@ -285,4 +285,55 @@ def test_a_loss_that_is_not_finite_from_the_start_is_told_from_one_that_diverges
 def test_the_number_of_steps_is_the_budget(run: Run) -> None:
     result = run(overfit_one_batch, digits_task(), steps=3)
     assert result.measured["steps"] == 3
-    assert result.status is Status.FAIL
+    assert result.status is Status.WARN, "in three steps nothing else does better"
+
+
+def test_thresholds_can_be_moved_on_a_finished_report() -> None:
+    report = check(three_parameters_task(), only=["overfit_one_batch"], thresholds={"overfit_one_batch": {"steps": 2}})
+    assert report.results[0].status is Status.WARN
+    reached = report.results[0].measured["fraction of the gap closed"]
+    moved = report.with_thresholds({"overfit_one_batch": {"closed": reached - 0.01}})
+    assert moved.results[0].status is Status.PASS
+
+
+def likelihood_with_its_own_spread() -> Task:
+    """Mean and log variance of a normal distribution: the likelihood has no floor on few examples."""
+
+    def loss(outputs: Array, values: Array) -> Array:
+        return 0.5 * (outputs[:, 1] + jnp.square(values - outputs[:, 0]) * jnp.exp(-outputs[:, 1]))
+
+    def init(key: jax.Array) -> dict:
+        return {"hidden": dense(key, 2, 16), "out": dense(jax.random.fold_in(key, 1), 16, 2)}
+
+    model = stateless(init, lambda p, x: linear(p["out"], jnp.tanh(linear(p["hidden"], x))))
+    return noisy_line().replace(model=model, loss=loss, target=Unspecified(), optimizer=optax.adam(3e-3))
+
+
+def targets_drawn_in_augmentation() -> Task:
+    """Noise to be removed: without augmentation all targets are zero."""
+
+    def augment(key: jax.Array, x: Array, y: Array) -> tuple[Array, Array]:
+        noise = jax.random.normal(key, y.shape, jnp.float32)
+        return x + noise, noise
+
+    def init(key: jax.Array) -> dict:
+        return {"hidden": dense(key, 2, 32), "out": dense(jax.random.fold_in(key, 1), 32, 2)}
+
+    base = noisy_line()
+    x = base.train[0]
+    return base.replace(
+        model=stateless(init, lambda p, x: linear(p["out"], jax.nn.relu(linear(p["hidden"], x)))),
+        loss=lambda outputs, noise: jnp.square(outputs - noise).mean(axis=1),
+        optimizer=optax.adam(1e-2),
+        train=(x, np.zeros_like(x)),
+        test=None,
+        augment=augment,
+    )
+
+
+@pytest.mark.parametrize("make", [likelihood_with_its_own_spread, targets_drawn_in_augmentation])
+def test_what_free_outputs_could_score_is_no_bound(run: Run, make: Callable[[], Task]) -> None:
+    """Where it is not reached and nothing does better, whether it could be is undetermined."""
+    result = run(overfit_one_batch, make())
+    assert result.status is not Status.FAIL, f"{result.headline} {result.hint}"
+    assert result.codes in ((), ("model/does-not-memorize",))

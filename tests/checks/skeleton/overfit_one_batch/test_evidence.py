@@ -55,8 +55,8 @@ def test_what_is_healthy_shows_nothing(sgd: Evidence) -> None:
     assert sgd.bounds is None
     assert sgd.noise == pytest.approx(0.0, abs=1e-6)
     assert sgd.size_kept == pytest.approx(1.0, abs=0.05)
-    assert sgd.adam_learns
-    assert sgd.plain_adam[1] < 300
+    assert sgd.trials.adam_learns
+    assert sgd.trials.plain_adam[1] < 300
 
 
 def test_bounds_of_the_outputs() -> None:

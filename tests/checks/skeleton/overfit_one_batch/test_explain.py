@@ -10,14 +10,16 @@ from jaxrecipe.checks.skeleton.overfit_one_batch import explain, in_model, in_op
 from jaxrecipe.checks.skeleton.overfit_one_batch.evidence import Bounds, DeclaredUpdate, Evidence
 from jaxrecipe.checks.skeleton.overfit_one_batch.explain import HYPOTHESES, Hypothesis
 from jaxrecipe.checks.skeleton.overfit_one_batch.memorize import Run
+from jaxrecipe.checks.skeleton.overfit_one_batch.trials import Trial
 from jaxrecipe.diagnosis.causes.table import CAUSES, cause
 
 FALLING = list(np.linspace(3.0, 1.0, 60))
 STUCK = [1.0] * 60
 
 
-def evidence(**changes: Any) -> Evidence:
+def evidence(*, trials: dict[str, Any] | None = None, **changes: Any) -> Evidence:
     """A run like a healthy one that only stopped too early, changed; nothing is left to be measured."""
+    trials = trials or {}
     run = Run(minimum=0.0, best_accuracy={}, uninformed=2.0, state=None, inputs=None, targets=None, batches=[])
     run.steps, run.training, run.evaluation, run.moved = list(range(31)), STUCK, STUCK, [1e-3] * 30
     for name in {"training", "evaluation"} & set(changes):
@@ -41,8 +43,19 @@ def evidence(**changes: Any) -> Evidence:
         "input_spread": 0.5,
         "noise": 0.0,
         "bounds": None,
-        "plain_adam": (0.5, 300),
-        "adam_learns": False,
+        "trials": SimpleNamespace(
+            **{
+                "plain_adam": (0.5, 300),
+                "adam_learns": False,
+                "adam_is_better": False,
+                "memorizes_elsewhere": False,
+                "larger_kernels": None,
+                "quiet_adam_learns": False,
+                "lower_rate": Trial(0.1, 1.0, 20),
+                "higher_rate": Trial(10.0, 1.0, 20),
+                **trials,
+            }
+        ),
         "between_layers": [],
         "setup": SimpleNamespace(batch_size=32),
         "run": run,
@@ -104,7 +117,19 @@ BOTH_SIDES: list[tuple[Any, str, Any, Any]] = [
         evidence(moved=0.11),
         evidence(moved=0.1),
     ),
-    (in_optimizer.steps_too_large, "optimizer/learning-rate-too-high", evidence(moved=float("nan")), evidence()),
+    (in_optimizer.steps_too_large, "optimizer/learning-rate-too-high", with_moved([1e-3, 0.2]), evidence()),
+    (
+        in_optimizer.steps_too_large,
+        "optimizer/learning-rate-too-high",
+        evidence(moved=0.11),
+        evidence(moved=0.11, trials={"lower_rate": None}),
+    ),
+    (
+        in_optimizer.steps_too_small,
+        "optimizer/learning-rate-too-low",
+        evidence(moved=1e-6),
+        evidence(moved=1e-6, trials={"higher_rate": None}),
+    ),
     (
         in_optimizer.units_killed,
         "optimizer/learning-rate-too-high",
@@ -163,14 +188,14 @@ BOTH_SIDES: list[tuple[Any, str, Any, Any]] = [
     (
         in_optimizer.one_at_a_time,
         "optimizer/batch-too-small",
-        evidence(setup=SimpleNamespace(batch_size=1), adam_learns=True),
-        evidence(setup=SimpleNamespace(batch_size=2), adam_learns=True),
+        evidence(setup=SimpleNamespace(batch_size=1), trials={"adam_learns": True}),
+        evidence(setup=SimpleNamespace(batch_size=2), trials={"adam_learns": True}),
     ),
     (
         in_optimizer.optimizer_at_fault,
         "optimizer/cause-in-optimizer",
-        evidence(adam_learns=True),
-        evidence(adam_learns=False),
+        evidence(trials={"adam_learns": True}),
+        evidence(trials={"adam_learns": False}),
     ),
     (
         in_optimizer.regularized,
@@ -210,7 +235,12 @@ BOTH_SIDES: list[tuple[Any, str, Any, Any]] = [
         evidence(bounds=Bounds(0.0, float("inf"))),
         evidence(bounds=None),
     ),
-    (in_model.not_expressive, "model/not-expressive", evidence(plain_adam=(0.94, 300)), evidence(plain_adam=(0.95, 9))),
+    (
+        in_model.not_expressive,
+        "model/not-expressive",
+        evidence(trials={"plain_adam": (0.94, 300)}),
+        evidence(trials={"plain_adam": (0.95, 9)}),
+    ),
 ]
 
 
@@ -238,27 +268,35 @@ def test_confined_outputs_are_right_where_the_targets_stay_within() -> None:
 def test_the_experiment_decides_whether_the_optimizer_or_the_model_is_named_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    never, always = lambda _: False, lambda _: True
     table = (
-        Hypothesis(lambda _: cause("model/signal-fades"), "model"),
-        Hypothesis(lambda _: cause("optimizer/learning-rate-too-low"), "optimizer", conclusive=False),
-        Hypothesis(lambda _: cause("optimizer/cause-in-optimizer"), "left"),
+        Hypothesis(lambda _: cause("model/signal-fades"), "model", never),
+        Hypothesis(lambda _: cause("optimizer/learning-rate-too-low"), "optimizer", never),
+        Hypothesis(lambda _: cause("optimizer/cause-in-optimizer"), "left", never),
     )
     monkeypatch.setattr(explain, "HYPOTHESES", table)
-    learns, does_not = explain.explain(evidence(adam_learns=True)), explain.explain(evidence(adam_learns=False))
+    with_adam = evidence(trials={"adam_learns": True})
+    learns, does_not = explain.explain(with_adam), explain.explain(evidence())
     assert [why.code for why in learns.causes][:2] == ["optimizer/learning-rate-too-low", "model/signal-fades"]
     assert [why.code for why in does_not.causes][:2] == ["model/signal-fades", "optimizer/learning-rate-too-low"]
-    assert (learns.conclusive, does_not.conclusive) == (False, True)
-    proof = Hypothesis(lambda _: cause("loss/flat", here="first"), "certain")
-    twice = Hypothesis(lambda _: cause("loss/flat", here="second"), "left")
+    assert not learns.proven
+    witnessed = Hypothesis(lambda _: cause("model/dead-units"), "left", always)
+    monkeypatch.setattr(explain, "HYPOTHESES", (*table, witnessed))
+    found = explain.explain(with_adam)
+    assert found.causes[0].code == "model/dead-units", "what has a witness comes before what has none"
+    assert (found.proven, found.certain) == (True, False)
+    proof = Hypothesis(lambda _: cause("loss/flat", here="first"), "certain", always)
+    twice = Hypothesis(lambda _: cause("loss/flat", here="second"), "left", never)
     monkeypatch.setattr(explain, "HYPOTHESES", (*table, twice, proof))
-    ranked = explain.explain(evidence(adam_learns=True)).causes
-    assert [why.code for why in ranked].count("loss/flat") == 1
-    assert ranked[0].here == "first"
+    found = explain.explain(with_adam)
+    assert [why.code for why in found.causes].count("loss/flat") == 1
+    assert found.causes[0].here == "first"
+    assert found.certain
 
 
 def test_there_is_always_something_to_say() -> None:
     left = [one for one in HYPOTHESES if one.side == "left"]
     for learns in (True, False):
-        seen = evidence(adam_learns=learns, plain_adam=(1.0 if learns else 0.0, 300))
+        seen = evidence(trials={"adam_learns": learns, "plain_adam": (1.0 if learns else 0.0, 300)})
         assert any(one.explains(seen) is not None for one in left)
     assert all(code in CAUSES for _, code, _, _ in BOTH_SIDES)

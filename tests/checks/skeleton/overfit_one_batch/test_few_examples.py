@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxrecipe.checks.skeleton.overfit_one_batch.memorize import _differing
+from jaxrecipe.checks.skeleton.overfit_one_batch.few_examples import differing
 
 
 @pytest.mark.parametrize(
@@ -16,13 +16,13 @@ from jaxrecipe.checks.skeleton.overfit_one_batch.memorize import _differing
     ],
 )
 def test_one_other_target_is_among_them(targets: list[int], count: int, wanted: list[int]) -> None:
-    np.testing.assert_array_equal(_differing(np.asarray(targets), count), wanted)
+    np.testing.assert_array_equal(differing(np.asarray(targets), count), wanted)
 
 
 def test_targets_of_several_heads_differ_when_one_head_does() -> None:
     targets = {"a": np.zeros(5, np.int32), "b": np.asarray([[1, 0]] * 4 + [[0, 1]])}
-    np.testing.assert_array_equal(_differing(targets, 2), [0, 4])
+    np.testing.assert_array_equal(differing(targets, 2), [0, 4])
 
 
 def test_no_targets_at_all() -> None:
-    np.testing.assert_array_equal(_differing(None, 2), [0, 1])
+    np.testing.assert_array_equal(differing(None, 2), [0, 1])

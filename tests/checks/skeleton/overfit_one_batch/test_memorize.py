@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrecipe.checks.skeleton.overfit_one_batch.memorize import SINGLES, Run, memorize, relative_change
+from jaxrecipe.checks.skeleton.overfit_one_batch.few_examples import SINGLES
+from jaxrecipe.checks.skeleton.overfit_one_batch.memorize import Run, memorize, relative_change
 from jaxrecipe.setup import make_setup
 from tests.zoo.healthy import contrastive_task, digits_task, regression_task, three_parameters_task
 
