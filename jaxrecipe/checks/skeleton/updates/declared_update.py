@@ -116,10 +116,12 @@ def counts_frozen(setup: Setup, key: PRNGKeyArray, one: DeclaredUpdate, least: f
 
 def norm_overflow(one: DeclaredUpdate) -> list[Finding]:
     """Updates that are all zero, since the norm of the gradients overflows in their own format."""
+    if any(update.any() for update in one.updates.values()):
+        return []
     with jax.numpy_dtype_promotion("standard"):
         narrow = float(jnp.sqrt(sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(one.gradients))))
     wide = float(np.sqrt(sum(np.square(grad).sum() for grad in _named(one.gradients).values())))
-    if not np.isinf(narrow) or not 0 < wide < np.inf or any(update.any() for update in one.updates.values()):
+    if not np.isinf(narrow) or not 0 < wide < np.inf:
         return []
     text = f"No parameter moves: the norm of the gradients is {wide:.3g}, and summed in their own format infinite."
     return [failure("precision/norm-overflows", text, causes=causes("precision/norm-overflows"))]
