@@ -25,6 +25,18 @@ CAUSES: tuple[Cause, ...] = (
         fix="Divide by the number of batches.",
     ),
     Cause(
+        code="step/micro-batches-weigh-alike",
+        title="Micro-batches are each divided by their own count and then averaged.",
+        harm="Tokens of short micro-batches weigh more: the mean of means is not the mean.",
+        fix="Add up gradients of sums, and divide once by the number of tokens of all micro-batches (on all devices).",
+    ),
+    Cause(
+        code="step/part-of-batch",
+        title="The step learns from a part of its batch.",
+        harm="The rest of the data is computed and thrown away.",
+        fix="Take jax.lax.pmean of the gradients over the axis of the devices; add up all micro-batches.",
+    ),
+    Cause(
         code="step/optimizer-state-lost",
         title="The optimizer's state is not carried from step to step.",
         harm="Momentum, moments and counters start anew at every step.",

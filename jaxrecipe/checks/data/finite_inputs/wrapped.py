@@ -46,8 +46,8 @@ def wrapped(setup: Setup, examples: Any, targets: Any) -> Iterator[Finding]:
             continue
         before, after = levels[jump], levels[jump + 1]
         text = (
-            f"train, {path or 'inputs'}: prepare makes {given[jump]:.4g} of level {before} and {given[jump + 1]:.4g} of "
-            f"level {after}, where its output otherwise moves evenly from level to level: {leaf.dtype} wraps around."
+            f"train, {path or 'inputs'}: prepare makes {given[jump]:.4g} of level {before} and {given[jump + 1]:.4g} "
+            f"of level {after}, where its output otherwise moves evenly from level to level: {leaf.dtype} wraps around."
         )
         size = Measure(name="jump between two neighboring levels", value=abs(given[jump + 1] - given[jump]), high=0)
         yield failure("data/integer-arithmetic", text, measures=(size,), causes=causes("data/integer-arithmetic"))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from jaxrecipe.checks.skeleton.reference_step.parts_of_batch import of_micro_batches, of_one_part
 from jaxrecipe.checks.skeleton.reference_step.plain_steps import Comparison, Moves, Rule, plain_moves
 from jaxrecipe.diagnosis.finding import Finding, failure, warning
 from jaxrecipe.probes.first_steps import vector
@@ -72,6 +74,10 @@ def _wrong_rules(context: Context) -> Iterator[WrongRule]:
     yield WrongRule(partial(_times, -1.0), None, OPPOSITE)
     yield WrongRule(plain_moves, [_gradients_elsewhere(context, first_batch=True)], SAME_BATCH)
     yield WrongRule(plain_moves, [_gradients_elsewhere(context, first_batch=False)], EVALUATION_MODE)
+    steps = context.comparison.trace.steps
+    if len(context.comparison.trace.gradients) == 1:  # gradients of parts under a key that is not known say nothing
+        for gradients, finding in chain(of_micro_batches(context.setup, steps), of_one_part(context.setup, steps)):
+            yield WrongRule(plain_moves, [gradients], finding)
 
 
 def collected(every: int, factor: float) -> Rule:
