@@ -33,6 +33,7 @@ ARROWS: dict[str, set[str]] = {
     "setup": {"objective", "training", "parts", "task", "targets", "data", "trees", "precision"},
     "probes": {
         "objective",
+        "compiles",
         "setup",
         "inputs",
         "parts",

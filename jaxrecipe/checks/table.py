@@ -38,6 +38,12 @@ from jaxrecipe.checks.skeleton.updates import updates
 from jaxrecipe.checks.skeleton.verify_decreasing_training_loss import verify_decreasing_training_loss
 from jaxrecipe.checks.skeleton.visualize_just_before_the_net import visualize_just_before_the_net
 from jaxrecipe.checks.skeleton.visualize_prediction_dynamics import visualize_prediction_dynamics
+from jaxrecipe.checks.step.carries_state import carries_state
+from jaxrecipe.checks.step.compiled_step import compiled_step
+from jaxrecipe.checks.step.draws_anew import draws_anew
+from jaxrecipe.checks.step.learns_from_inputs import learns_from_inputs
+from jaxrecipe.checks.step.learns_one_batch import learns_one_batch
+from jaxrecipe.checks.step.stays_finite import stays_finite
 from jaxrecipe.report.result import Result, Scalar
 from jaxrecipe.setup import Setup
 from jaxrecipe.targets import heads
@@ -103,6 +109,17 @@ OUTPUTS = Need(
 LEARNER = (MODEL, OUTPUTS, LOSS)
 """What a check needs that runs the model itself and asks what given outputs would cost."""
 TEST_DATA = Need(lambda setup: setup.test is not None, "There are no test data. Give Task(test=(inputs, targets)).")
+OWN_STEP = Need(
+    lambda setup: setup.task.loop is not None,
+    "The step is the library's own. Give Task(loop=...) or jr.Task.from_step(...) to have yours looked at.",
+)
+
+
+def _unless(needs: tuple[Need, ...], stronger: str) -> Need:
+    """What a check of the step alone stands back for: one that can do more with what is given."""
+    return Need(
+        lambda setup: not all(need.met(setup) for need in needs), f"{stronger} does this, with more than the step."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +163,10 @@ class Check:
 
 def _data(run: Callable[..., Result], **facts: Any) -> Check:
     return Check(run=run, stage="data", step="become one with the data", cost="data", **facts)
+
+
+def _step(run: Callable[..., Result], *needs: Need, cost: Cost = "steps") -> Check:
+    return Check(run=run, stage="step", needs=needs, cost=cost)
 
 
 RECIPE: tuple[Check, ...] = (
@@ -201,6 +222,12 @@ RECIPE: tuple[Check, ...] = (
     Check(run=updates, stage="skeleton", cost="steps", needs=(COSTS,)),
     Check(run=mode_consistency, stage="skeleton", needs=LEARNER),
     Check(run=reference_step, stage="skeleton", cost="steps", needs=(COSTS, OPTIMIZER)),
+    _step(stays_finite, _unless(LEARNER, "loss_at_init")),
+    _step(carries_state, OWN_STEP, _unless((COSTS, OPTIMIZER), "reference_step")),
+    _step(draws_anew, _unless((COSTS,), "fix_random_seed")),
+    _step(learns_one_batch, _unless(LEARNER, "overfit_one_batch"), cost="training"),
+    _step(learns_from_inputs, _unless(LEARNER, "input_independent_baseline"), cost="training"),
+    _step(compiled_step, OWN_STEP),
     Check(run=checkpoint_round_trip, stage="skeleton", cost="steps", needs=(SAVE_AND_RESTORE,)),
     Check(run=precision_parity, stage="precision", needs=(COSTS,)),
     Check(run=loss_scale, stage="precision", cost="steps", needs=(COSTS,)),

@@ -51,4 +51,4 @@ def test_a_check_names_itself_and_explains_itself(one: Check) -> None:
     page = one.run.__doc__ or ""
     assert all(heading in page for heading in ("What it does:", "Why it matters:", "What to do:", "Args:"))
     assert all(f"{name}:" in page for name in one.thresholds), "each threshold is described under its name"
-    assert one.stage in ("data", "skeleton", "overfit", "regularize", "tune", "squeeze", "precision")
+    assert one.stage in ("data", "skeleton", "step", "overfit", "regularize", "tune", "squeeze", "precision")

@@ -9,6 +9,7 @@ from jaxrecipe.diagnosis.causes import (
     optimizer,
     order,
     precision,
+    program,
     splits,
     step,
 )
@@ -16,7 +17,7 @@ from jaxrecipe.diagnosis.causes.cause import Cause
 
 CAUSES: dict[str, Cause] = {
     row.code: row
-    for area in (data, examples, splits, order, loss, model, optimizer, step, evaluation, precision)
+    for area in (data, examples, splits, order, loss, model, optimizer, step, program, evaluation, precision)
     for row in area.CAUSES
 }
 """By code, in the order of the areas."""
