@@ -59,7 +59,7 @@ def cross_entropy(params: Any, x: Any, y: Any) -> Any:
 
 
 def in_pieces(
-    seed: int = 0, *, optimizer: Any = None, loss: Any = cross_entropy, edit: Any = None, **kept: Any
+    seed: int = 0, *, optimizer: Any = None, loss: Any = cross_entropy, edit: Any = None, params: Any = None
 ) -> Made:
     """`step(params, opt_state, batch)`; `edit(old, new)` changes the new `(params, opt_state, loss)`."""
     tx = optimizer or optax.adam(1e-2)

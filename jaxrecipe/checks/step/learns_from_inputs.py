@@ -51,7 +51,8 @@ def learns_from_inputs(
     """
     uses = _uses(setup, key)
     findings, measures, summary = [*_ignored(setup, uses)], [], _summary(uses)
-    if not findings and uses.inputs and uses.targets and (why_not := _no_race(setup, key)) == "":
+    why_not = _no_race(setup, key) if uses.inputs and uses.targets else ""
+    if not findings and uses.inputs and uses.targets and not why_not:
         lead = _race(setup, key, steps, patience, standard_errors)
         low = Measure(
             name="lead of real pairs over inputs of other examples",
@@ -65,9 +66,9 @@ def learns_from_inputs(
         if low.verdict is not None:
             text = f"Training on real pairs is {lead:.1f} standard errors ahead of inputs of other examples."
             findings.append(warning("data/inputs-do-not-help", text, measures=(low,)))
-    elif not findings and uses.targets and why_not:
+    elif not findings and why_not:
         summary += f" Whether inputs help is undetermined: {why_not}"
-    rows = [("batch", uses.both), ("inputs", uses.inputs), ("targets", uses.targets)]
+    rows = [("batch", f"{uses.both}"), ("inputs", f"{uses.inputs}"), ("targets", f"{uses.targets}")]
     return Result(
         summary=summary,
         findings=tuple(findings),
@@ -175,7 +176,7 @@ def _race(setup: Setup, key: PRNGKeyArray, steps: int, patience: int, standard_e
     return lead
 
 
-def _losses(setup: Setup, state: Any, batches: list[Any], key: PRNGKeyArray) -> Float[np.ndarray, "kept"]:
+def _losses(setup: Setup, state: Any, batches: list[tuple[Any, Any]], key: PRNGKeyArray) -> Float[np.ndarray, "kept"]:
     """The loss that the step reports on each batch, from copies of one state; a few draws of each."""
     keys = [jax.random.fold_in(key, draw) for draw in range(DRAWS)]
     losses = [[reported_loss(setup.step(trees.copy(state), *batch, one)[1]) for one in keys] for batch in batches]

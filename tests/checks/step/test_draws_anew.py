@@ -46,6 +46,8 @@ def test_a_constant_key(run):
 
 def test_the_same_key_at_every_call(run):
     task = bare.task_of(bare.diffusion(0))
+    assert task.loop is not None
+    assert task.loop.facts is not None
     for keys, status in (([0, 0, 0, 0], Status.FAIL), ([0, 1, 2, 3], Status.PASS)):
         facts = replace(task.loop.facts, keys=tuple(map(jax.random.key, keys)))
         assert run(draws_anew, task.replace(loop=replace(task.loop, facts=facts))).status is status
