@@ -1,7 +1,8 @@
 """What the recipe says of public JAX projects that nobody wrote for it, and how much of that is true.
 
     python -m experiments.projects --root FOLDER            every project; writes experiments/results/projects.{md,json}
-    python -m experiments.projects --root FOLDER --only haiku_vae
+    python -m experiments.projects --root FOLDER --only haiku_vae       its row anew; the others stay as they were
+    python -m experiments.projects --only                               none anew: the verdicts alone
 
 FOLDER holds a checkout of each repository as `owner+name`, at the commit in `projects.py`; `--list` prints the commands
 that make them, and what is to be installed. None of their code is kept here, and their data are replaced by small local
@@ -18,34 +19,32 @@ from rich.console import Console
 from experiments.projects.project import HERE, Project
 from experiments.projects.projects import PROJECTS
 from experiments.projects.run import LIMIT, Outcome, run
-from experiments.projects.table import markdown, rows, write
+from experiments.projects.table import markdown, rows, stored, write
 
 RESULTS = HERE.parent / "results"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the projects that are asked for and print the table; write it when all ran."""
+    """Run the projects that are asked for, print their table and put their rows into the stored one."""
     options = _parser().parse_args(arguments)
     if options.list:
         print("\n".join(map(_told, PROJECTS)))
         return 0
-    chosen = [one for one in PROJECTS if not options.only or one.name in options.only]
+    chosen = [one for one in PROJECTS if options.only is None or one.name in options.only]
     console, outcomes = Console(stderr=True), dict[str, Outcome]()
     for project in chosen:
         outcomes[project.name] = run(project, options.root, seed=options.seed, limit=options.limit)
         console.print(f"{project.name}: {outcomes[project.name].seconds:.0f} s")
     found = rows(PROJECTS, outcomes)
     print(markdown(found))
-    if not options.only:
-        known = [outcome.report.versions for outcome in outcomes.values() if outcome.report]
-        write(found, RESULTS, {**(known[0] if known else {}), "seed": options.seed})
+    write(stored(found, PROJECTS, RESULTS), RESULTS)
     return 0 if all(outcome.report for outcome in outcomes.values()) else 1
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="experiments.projects", description="The recipe on public JAX projects.")
     parser.add_argument("--root", type=Path, default=Path("runs/projects"), help="folder that holds the checkouts")
-    parser.add_argument("--only", nargs="+", metavar="NAME", choices=[one.name for one in PROJECTS], help="these alone")
+    parser.add_argument("--only", nargs="*", metavar="NAME", choices=[one.name for one in PROJECTS], help="these alone")
     parser.add_argument("--seed", type=int, default=0, help="of the recipe")
     parser.add_argument("--limit", type=float, default=LIMIT, help="seconds a project may take")
     parser.add_argument("--list", action="store_true", help="how to get the projects")

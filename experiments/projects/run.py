@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import jaxrecipe as jr
+from experiments.projects.digits import write_idx
 from experiments.projects.project import HERE, Project, script_of
 
 LIMIT = 1200.0
@@ -42,6 +43,8 @@ def run(project: Project, root: Path, *, seed: int = 0, limit: float = LIMIT) ->
         folder, started = Path(made), time.perf_counter()
         report = folder / "report.json"
         script = script_of(project, root, folder)
+        for path in project.files:
+            write_idx(_working_folder(project, script) / path)
         command = [sys.executable, "-m", "jaxrecipe", *_command(project, script, report, seed)]
         try:
             done = subprocess.run(
@@ -76,6 +79,9 @@ def _working_folder(project: Project, script: Path) -> Path:
 
 def _environment(project: Project, root: Path, script: Path) -> dict[str, str]:
     """Where the stand-ins, this library and the project's modules are found."""
-    here = [HERE / "stand_in", HERE.parent.parent, script.parent, project.folder(root)]
+    own = (project.folder(root) / project.script).parent
+    here = [HERE / "stand_in", HERE.parent.parent, script.parent, own, project.folder(root)]
     path = os.pathsep.join([*map(str, here), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    return {**os.environ, "PYTHONPATH": path, "MPLBACKEND": "Agg", "JAXRECIPE_PROJECT": str(script)}
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={project.devices}".strip()
+    made = {"XLA_FLAGS": flags} if project.devices > 1 else {}
+    return {**os.environ, **made, "PYTHONPATH": path, "MPLBACKEND": "Agg", "JAXRECIPE_IDLE": " ".join(project.idle)}

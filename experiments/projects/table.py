@@ -1,6 +1,7 @@
 """The table of projects: what ran, every FAIL and WARN, and whether it is true."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,20 @@ def rows(projects: Sequence[Project], outcomes: Mapping[str, Outcome]) -> list[d
     return [_row(one, outcomes[one.name], known.get(one.name, {})) for one in projects if one.name in outcomes]
 
 
+def stored(found: Sequence[Mapping[str, Any]], projects: Sequence[Project], folder: Path) -> list[Mapping[str, Any]]:
+    """The rows of these and, of projects that were not run now, the rows of the last time with the verdicts of now."""
+    known = json.loads(VERDICTS.read_text()) if VERDICTS.is_file() else {}
+    path = folder / "projects.json"
+    before = json.loads(path.read_text())["projects"] if path.is_file() else []
+    own = {row["name"]: row for row in [*(_judged(row, known.get(row["name"], {})) for row in before), *found]}
+    return [own[one.name] for one in projects if one.name in own]
+
+
+def _judged(row: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """A row with the verdicts that are known now."""
+    return {**row, "findings": [{**claim, **_verdict(claim["code"], known)} for claim in row["findings"]]}
+
+
 def _row(project: Project, outcome: Outcome, known: Mapping[str, Any]) -> dict[str, Any]:
     results = outcome.report.results if outcome.report else ()
     broken = (jr.Status.CRASHED, jr.Status.TIMEOUT)
@@ -33,6 +48,8 @@ def _row(project: Project, outcome: Outcome, known: Mapping[str, Any]) -> dict[s
         "ran": [one.name for one in results if one.status not in (*broken, jr.Status.SKIP)],
         "crashed": [one.name for one in results if one.status in broken],
         "findings": [_claim(finding, known) for one in results for finding in one.findings],
+        "seed": outcome.report.seed if outcome.report else None,
+        "versions": outcome.report.versions if outcome.report else {},
         "seconds": round(outcome.seconds, 1),
         "programs": outcome.report.programs if outcome.report else 0,
         "error": outcome.error,
@@ -41,15 +58,14 @@ def _row(project: Project, outcome: Outcome, known: Mapping[str, Any]) -> dict[s
 
 def _claim(finding: jr.Finding, known: Mapping[str, Any]) -> dict[str, Any]:
     """A finding with the verdict on it; "open" where nobody has looked into it."""
-    judged = known.get(finding.code, {})
+    told = {"code": finding.code, "severity": finding.severity.name, "text": finding.message}
+    return {**told, **_verdict(finding.code, known)}
+
+
+def _verdict(code: str, known: Mapping[str, Any]) -> dict[str, str]:
+    judged = known.get(code, {})
     truth = {True: "true", False: "false", None: "open"}[judged.get("true")]
-    return {
-        "code": finding.code,
-        "severity": finding.severity.name,
-        "text": finding.message,
-        "verdict": truth,
-        "proof": judged.get("proof", ""),
-    }
+    return {"verdict": truth, "proof": judged.get("proof", "")}
 
 
 def markdown(found: Sequence[Mapping[str, Any]]) -> str:
@@ -80,8 +96,23 @@ def _told(findings: Iterable[Mapping[str, Any]], severity: str) -> str:
     return ", ".join(f"{claim['code']} ({claim['verdict']})" for claim in chosen) or "none"
 
 
-def write(found: Sequence[Mapping[str, Any]], folder: Path, facts: Mapping[str, Any]) -> None:
+def write(found: Sequence[Mapping[str, Any]], folder: Path) -> None:
     """Write projects.json and projects.md."""
-    (folder / "projects.json").write_text(json.dumps({"facts": facts, "projects": found}, indent=1) + "\n")
-    told = ", ".join(f"{name} {value}" for name, value in facts.items())
-    (folder / "projects.md").write_text(f"# Public projects\n\n{told}\n\n{markdown(found)}")
+    (folder / "projects.json").write_text(json.dumps({"projects": found}, indent=1) + "\n")
+    (folder / "projects.md").write_text(f"# Public projects\n\n{totals(found)}\n\n{markdown(found)}")
+
+
+def totals(found: Sequence[Mapping[str, Any]]) -> str:
+    """One sentence over all of them."""
+    claims = [claim for row in found for claim in row["findings"]]
+    told = {
+        severity: Counter(claim["verdict"] for claim in claims if claim["severity"] == severity)
+        for severity in ("FAIL", "WARN")
+    }
+    ran = [row for row in found if not row["error"]]
+    watched = sum(row["how"] == "watch" and not row["glue_lines"] for row in ran)
+    counts = "; ".join(
+        f"{severity}: {count.total()}, of which {count['true']} true, {count['false']} false, {count['open']} open"
+        for severity, count in told.items()
+    )
+    return f"{len(ran)} of {len(found)} projects ran, {watched} of them by `jaxrecipe watch` as they are. {counts}."

@@ -1,7 +1,9 @@
 """The runner of public projects: notebooks as scripts, stand-in data, glue counted, claims with their verdicts."""
 
+import gzip
 import importlib
 import json
+import struct
 import sys
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 import jaxrecipe as jr
 from experiments.projects import table
+from experiments.projects.digits import write_idx
 from experiments.projects.project import HERE, Project, script_of
 from experiments.projects.projects import PROJECTS
 from experiments.projects.run import Outcome, run
@@ -31,6 +34,39 @@ def test_the_code_cells_of_a_notebook_are_a_script(tmp_path: Path):
     (folder / "a.ipynb").write_text(json.dumps({"cells": cells}))
     made = script_of(project(script="a.ipynb", cells=(0,)), tmp_path, tmp_path)
     assert made.read_text().split() == ["a", "=", "1"]
+
+
+def test_changes_of_a_script_stand_in_it_once_and_are_glue(tmp_path: Path):
+    folder = tmp_path / "owner+name"
+    folder.mkdir()
+    (folder / "a.py").write_text("width = 1024\n")
+    changed = project(changes=(("width = 1024", "width = 8"),))
+    assert script_of(changed, tmp_path, tmp_path).read_text() == "width = 8\n"
+    assert changed.glue_lines == 1
+    with pytest.raises(ValueError, match="wanted it once"):
+        script_of(project(changes=(("depth", "d"),)), tmp_path, tmp_path)
+
+
+def test_mnists_own_files_hold_the_digits(tmp_path: Path):
+    images, labels = tmp_path / "train-images-idx3-ubyte.gz", tmp_path / "train-labels-idx1-ubyte.gz"
+    write_idx(images)
+    write_idx(labels)
+    assert struct.unpack(">IIII", gzip.decompress(images.read_bytes())[:16]) == (0x803, 1438, 28, 28)
+    assert struct.unpack(">II", gzip.decompress(labels.read_bytes())[:8]) == (0x801, 1438)
+    sys.modules.pop("tensorflow_datasets")
+
+
+def test_idle_modules_do_nothing(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(HERE / "stand_in")
+    idle = importlib.import_module("idle")
+    finder = idle.IdleFinder(["no_such_logger"])
+    monkeypatch.setattr(sys, "meta_path", [finder, *sys.meta_path])
+    below = importlib.import_module("no_such_logger.some.part")
+    with below.Writer("run") as writer:
+        writer.log({"loss": 1.0})
+    assert not below.exists("run")
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("no_such_logger", "idle")]:
+        del sys.modules[name]
 
 
 def test_a_project_that_is_not_there_is_told(tmp_path: Path):
@@ -59,6 +95,14 @@ def test_every_claim_stands_in_the_table_with_its_verdict(tmp_path: Path, monkey
         ("model/dead-units", "open"),
     ]
     assert "loss/flat (false)" in table.markdown([row])
+    table.write([row], tmp_path)
+    verdicts.write_text(json.dumps({"made_up": {"model/dead-units": {"true": True, "proof": "they are"}}}))
+    other = project(name="other")
+    found = table.rows([other], {"other": Outcome("other", report, 2.0)})
+    before, new = table.stored(found, [project(), other], tmp_path)
+    assert [claim["verdict"] for claim in before["findings"]] == ["open", "true"]
+    assert new["name"] == "other"
+    assert table.totals([before, new]).startswith("2 of 2 projects ran")
 
 
 def test_the_stand_in_pipeline_gives_what_the_real_one_would(monkeypatch: pytest.MonkeyPatch):

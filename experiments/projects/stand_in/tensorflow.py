@@ -1,26 +1,14 @@
 """A stand-in for the little of TensorFlow that data pipelines of JAX projects call; anything else does nothing."""
 
 import sys
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets
+from idle import Idle
 
 float32, float64, float16 = np.float32, np.float64, np.float16
 int32, int64, uint8, string = np.int32, np.int64, np.uint8, np.str_
-
-
-class Idle(ModuleType):
-    """Takes any call and has any attribute, and does nothing."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return Idle(f"{self.__name__}.{name}")
-
-    def __call__(self, *_: Any, **__: Any) -> Any:
-        return None
 
 
 def cast(x: Any, dtype: Any) -> np.ndarray:
