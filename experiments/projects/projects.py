@@ -40,6 +40,7 @@ PROJECTS = (
         options=("--batches", "8"),
         packages=("clu", "absl-py"),
         data="its own",
+        idle=("tensorboard",),
     ),
     flax(
         name="flax_ogbg",
@@ -48,6 +49,7 @@ PROJECTS = (
         how="from_step",
         packages=("clu", "ml_collections", "jraph"),
         data="random graphs whose labels follow from their nodes",
+        idle=("tensorboard",),
     ),
     haiku(
         name="haiku_vae",
@@ -155,7 +157,7 @@ PROJECTS = (
         options=("--batches", "8"),
         packages=("ml_collections", "absl-py", "tabulate"),
         data="its own",
-        idle=("wandb",),
+        idle=("wandb", "tensorflow"),
         devices=2,
     ),
     Project(
