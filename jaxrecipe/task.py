@@ -4,8 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import optax
-
 from jaxrecipe.adapters.step import bare_step
 from jaxrecipe.inputs import InputKinds
 from jaxrecipe.parts import NO_LOSS, NO_MODEL, NO_OPTIMIZER, Absent, Augment, Loop, LossFn, Model, Objective, Prepare
@@ -25,7 +23,7 @@ class Task:
         objective: what a batch costs where a loss of outputs and targets cannot say it:
             `objective(params, model_state, inputs, targets, *, train, key) -> jr.Costs`. Give this or `loss`. The
             parameters still come from `model.init`; `model.apply` may be left out.
-        optimizer: any optax gradient transformation, schedules and clipping included.
+        optimizer: any optax gradient transformation, schedules and clipping included; of an `nnx.Optimizer` its `tx`.
         train, test: `(inputs, targets)` of arrays with a leading batch axis (any pytree), or anything with `len` and
             `[]` whose items are `(inputs, targets)` of one example.
         target: what is predicted (`jr.Classes(10)`, ...); a mapping for a model with several heads.
@@ -41,6 +39,7 @@ class Task:
         frozen: patterns (`"backbone/*"`) of the parameter paths that are meant to stay as they are.
         mixes_examples: declares that one example's loss may depend on other examples (contrastive loss, mixup).
         causal: declares that output t may only depend on inputs up to t; True for autoregressive models.
+        steps: how long training is, in steps of the loop (each on one batch), so that schedules can be judged by it.
         capacities: models of growing capacity, smallest first, for `verify_decreasing_training_loss`.
         human: accuracy of a person on the test data, in [0, 1], for `human_baseline`.
     """
@@ -49,7 +48,7 @@ class Task:
     model: Model = NO_MODEL
     loss: LossFn = NO_LOSS
     objective: Objective | None = None
-    optimizer: optax.GradientTransformation = NO_OPTIMIZER
+    optimizer: Any = NO_OPTIMIZER
     test: Any = None
     target: TargetTree = field(default_factory=Unspecified)
     inputs: InputKinds | None = None
@@ -63,6 +62,7 @@ class Task:
     frozen: Sequence[str] = ()
     mixes_examples: bool = False
     causal: bool = False
+    steps: int | None = None
     capacities: Sequence[Model] = ()
     human: float | None = None
     name: str = "task"
@@ -112,6 +112,12 @@ class Task:
         bare = bare_step(step, state, batches, key=key, take=take, targets=targets, loss=loss, params=params)
         given = {"train": bare.batches.examples, "batch_size": bare.batches.size, "name": bare.name, "loop": bare.loop}
         return cls(**{**given, **facts})
+
+    def __post_init__(self) -> None:
+        """Take the transformation out of an `nnx.Optimizer`, which holds one beside its state."""
+        held = getattr(self.optimizer, "tx", None)
+        if held is not None and all(hasattr(held, name) for name in ("init", "update")):
+            object.__setattr__(self, "optimizer", held)
 
     def replace(self, **changes: Any) -> "Task":
         """A copy with some fields changed."""

@@ -101,3 +101,11 @@ def test_per_example_takes_trees_and_is_traceable() -> None:
     assert losses(outputs, targets).tolist() == [1.0, 10.0, 27.0]
     grads = jax.jit(jax.grad(lambda o: losses(o, targets).sum()))(outputs)
     assert grads["a"].tolist() == [[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]]
+
+
+def test_an_nnx_optimizer_gives_its_transformation() -> None:
+    from flax import nnx
+
+    transformation = optax.sgd(0.1)
+    task = Task(train=(), optimizer=nnx.Optimizer(nnx.Linear(2, 2, rngs=nnx.Rngs(0)), transformation, wrt=nnx.Param))
+    assert task.optimizer is transformation

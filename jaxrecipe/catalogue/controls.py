@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from jaxrecipe.adapters import nnx as nnx_model
-from jaxrecipe.catalogue import bases
+from jaxrecipe.catalogue import bases, objectives
 from jaxrecipe.catalogue.bases.preparing import standardized
 from jaxrecipe.catalogue.fault import Base
 from jaxrecipe.catalogue.own_loop import with_own_loop
@@ -216,4 +216,11 @@ CONTROLS: tuple[Control, ...] = (
     Control(own_loop_language_model, "loss", 2.2),
     Control(small_data, "accuracy", 0.95),
     Control(one_by_one, "accuracy", 0.96, steps=1200),
+    Control(objectives.variational_autoencoder, "loss", 40.0),
+    Control(objectives.diffusion, "loss", 0.6),
+    Control(objectives.two_views, "loss", 1.0),
+    Control(objectives.policy_gradient, "loss", -0.2),
+    Control(objectives.penalty_in_loss, "accuracy", 0.94),
+    Control(objectives.physics_informed, "loss", 0.01),
+    Control(objectives.token_weighted, "loss", 2.2),
 )

@@ -199,7 +199,7 @@ RECIPE: tuple[Check, ...] = (
         cost="training",
         needs=LEARNER,
     ),
-    Check(run=overfit_one_batch, stage="skeleton", step="overfit one batch", cost="training", needs=LEARNER),
+    Check(run=overfit_one_batch, stage="skeleton", step="overfit one batch", cost="training", needs=(COSTS,)),
     Check(
         run=verify_decreasing_training_loss,
         stage="skeleton",
@@ -215,7 +215,7 @@ RECIPE: tuple[Check, ...] = (
         cost="steps",
         needs=LEARNER,
     ),
-    Check(run=chart_dependencies, stage="skeleton", step="use backprop to chart dependencies", needs=LEARNER),
+    Check(run=chart_dependencies, stage="skeleton", step="use backprop to chart dependencies", needs=(COSTS,)),
     Check(run=chart_time_dependencies, stage="skeleton", step="use backprop to chart dependencies", needs=LEARNER),
     Check(run=chart_input_dependencies, stage="skeleton", step="use backprop to chart dependencies", needs=LEARNER),
     Check(run=generalize_a_special_case, stage="skeleton", step="generalize a special case", needs=LEARNER),

@@ -31,6 +31,8 @@ def revealed_outputs(setup: Setup, key: PRNGKeyArray) -> Any:
 
     def outputs() -> Any:
         params = revealing_parameters(setup, key)
+        if setup.task.objective is not None:
+            return on_host(setup.costs(params, setup.model_state, *setup.batch, train=False, key=key).outputs)
         return on_host(setup.forward(params, setup.model_state, setup.batch[0], train=False, key=key)[0])
 
     return setup.memo((revealed_outputs, drawn), outputs)
@@ -53,10 +55,10 @@ def dependence_gradients(setup: Setup) -> DependenceGradients:
             def weighted(leaves: list[list[Any]]) -> Array:
                 inputs, targets = (join_floating(one, rest) for one, (_, rest) in zip(leaves, parts, strict=True))
                 params, model_state = variables
-                outputs, _ = setup.forward(params, model_state, inputs, train=train, key=key)
-                pairs = zip(output_weights, split_floating(outputs)[0], strict=True)
+                costs = setup.costs(params, model_state, inputs, targets, train=train, key=key)
+                pairs = zip(output_weights, split_floating(costs.outputs)[0], strict=True)
                 projected = sum((jnp.vdot(w, leaf.astype(jnp.float32)) for w, leaf in pairs), jnp.float32(0))
-                return projected + jnp.vdot(loss_weights, setup.losses(outputs, targets))
+                return projected + jnp.vdot(loss_weights, costs.losses.astype(jnp.float32))
 
             return tuple(jax.grad(weighted)([floating for floating, _ in parts]))
 

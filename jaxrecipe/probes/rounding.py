@@ -35,16 +35,18 @@ def relative_rounding(dtype: Any) -> float:
 
 
 def model_rounding(setup: Setup) -> float:
-    """Relative rounding of the coarsest format in which the model computes anything, its outputs included.
+    """Relative rounding of the coarsest format in which the model, or the objective, computes anything.
 
     Read off the traced program, so that a layer with a dtype of its own counts, whatever the policy says.
     """
 
-    def forward(params: Any, state: Any, inputs: Any) -> Any:
-        return setup.forward(params, state, inputs, train=False, key=setup.key)[0]
+    def forward(params: Any, state: Any, batch: Any) -> Any:
+        if setup.task.objective is not None:
+            return setup.costs(params, state, *batch, train=False, key=setup.key)
+        return setup.forward(params, state, batch[0], train=False, key=setup.key)[0]
 
     def coarsest() -> float:
-        return program_rounding(jax.make_jaxpr(forward)(*setup.variables, setup.batch[0]).jaxpr)
+        return program_rounding(jax.make_jaxpr(forward)(*setup.variables, setup.batch).jaxpr)
 
     return setup.memo((model_rounding,), coarsest)
 

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -59,32 +60,71 @@ class ProbedUpdate(NamedTuple):
 def update_probe(optimizer: optax.GradientTransformation) -> Callable[..., ProbedUpdate]:
     """One compiled program that asks the optimizer for an update under other gradients, counts and histories.
 
-    It is called as `probe(params, gradients, count, first=0.0, second=1.0)`: an update by `second` times the gradients,
-    the schedule's counters at `count`; after an update by `first` times the gradients, or from a fresh state where that
-    is 0.
+    It is called as `probe(params, gradients, step, first=0.0, second=1.0)`: an update by `second` times the gradients,
+    the schedule's counters as they are at a training step; after an update by `first` times the gradients, or from a
+    fresh state where that is 0. Where several steps make an update (optax.MultiSteps), it is asked for whole ones.
     """
 
-    @jax.jit
-    def run(params: PyTree, gradients: PyTree, count: Any, first: Any, second: Any) -> ProbedUpdate:
-        def scaled(by: Any) -> PyTree:
-            return jax.tree.map(lambda leaf: leaf * by.astype(leaf.dtype), gradients)
+    @partial(jax.jit, static_argnames="every")
+    def run(params: PyTree, gradients: PyTree, count: Any, first: Any, second: Any, *, every: int) -> ProbedUpdate:
+        def updated(state: PyTree, by: Any) -> tuple[PyTree, PyTree]:
+            scaled = jax.tree.map(lambda leaf: leaf * by.astype(leaf.dtype), gradients)
+            gather = lambda _, state: optimizer.update(scaled, state, params)[1]  # noqa: E731
+            state = jax.lax.fori_loop(0, every - 1, gather, state) if every > 1 else state
+            return optimizer.update(scaled, state, params)
 
         with jax.numpy_dtype_promotion("standard"):
             fresh = optimizer.init(params)
-            _, used = optimizer.update(scaled(first), fresh, params)
+            _, used = updated(fresh, first)
             state = jax.tree.map(lambda new, old: jnp.where(first != 0, new, old), used, fresh)
             state = with_counters(state, schedule_counters(state), count)
-            updates, _ = optimizer.update(scaled(second), state, params)
+            updates, _ = updated(state, second)
         return ProbedUpdate(updates, trees.global_norm(updates))
 
-    def probe(
-        params: PyTree, gradients: PyTree, count: int, *, first: float = 0.0, second: float = 1.0
-    ) -> ProbedUpdate:
-        return run(params, gradients, jnp.int32(count), jnp.float32(first), jnp.float32(second))
+    found: list[int] = []
+
+    def probe(params: PyTree, gradients: PyTree, step: int, *, first: float = 0.0, second: float = 1.0) -> ProbedUpdate:
+        found.extend([] if found else [steps_an_update(optimizer, params)])
+        count = jnp.int32(step // found[0])
+        return run(params, gradients, count, jnp.float32(first), jnp.float32(second), every=found[0])
 
     return probe
 
 
+MOST_STEPS_AN_UPDATE = 1024
+"""Gradients of more steps than this are not collected by anyone."""
+
+
+def steps_an_update(optimizer: optax.GradientTransformation, params: PyTree) -> int:
+    """How many training steps make the first update: 1, or as many as optax.MultiSteps collects gradients of."""
+    if not any(map(_collects, jax.tree.leaves(_initial(optimizer, params), is_leaf=_collects))):
+        return 1
+
+    def waits(carried: tuple[Any, PyTree]) -> Any:
+        kept = [state for state in jax.tree.leaves(carried[1], is_leaf=_collects) if _collects(state)]
+        return (carried[0] < MOST_STEPS_AN_UPDATE) & (kept[0].gradient_step == 0)
+
+    @jax.jit
+    def count(params: PyTree) -> Any:
+        still = jax.tree.map(jnp.zeros_like, params)
+        step = lambda carried: (carried[0] + 1, optimizer.update(still, carried[1], params)[1])  # noqa: E731
+        return jax.lax.while_loop(waits, step, (jnp.int32(0), optimizer.init(params)))[0]
+
+    with jax.numpy_dtype_promotion("standard"):
+        return int(count(params))
+
+
+def _collects(state: Any) -> bool:
+    """Whether a state is that of optax.MultiSteps."""
+    return isinstance(state, optax.MultiStepsState)
+
+
 def has_schedule(optimizer: optax.GradientTransformation, params: PyTree) -> bool:
     """Whether the optimizer's state holds a counter of a schedule. Traces `init`, computes nothing."""
-    return bool(schedule_counters(jax.eval_shape(optimizer.init, params)))
+    return bool(schedule_counters(_initial(optimizer, params)))
+
+
+def _initial(optimizer: optax.GradientTransformation, params: PyTree) -> PyTree:
+    """Shapes of the optimizer's initial state."""
+    with jax.numpy_dtype_promotion("standard"):  # optax mixes floats and counters itself
+        return jax.eval_shape(optimizer.init, params)

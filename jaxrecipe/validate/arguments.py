@@ -129,6 +129,12 @@ FIELDS = (
         "a sequence of patterns of parameter paths",
         'Write frozen=("backbone/*",), with the comma.',
     ),
+    Field(
+        "steps",
+        lambda value: value is None or _is_count(value),
+        "an int of 1 or more, or None",
+        "Give the training steps of the whole run: epochs times steps an epoch.",
+    ),
     Field("mixes_examples", lambda value: isinstance(value, bool), "True or False", "Give a bool."),
     Field("causal", lambda value: isinstance(value, bool), "True or False", "Give a bool."),
     Field(

@@ -46,6 +46,19 @@ CAUSES: tuple[Cause, ...] = (
         fix="Give one number an example; the mean is taken later.",
     ),
     Cause(
+        code="loss/weights-forgotten",
+        title="The examples are weighted in one place and not in the other: a mean of means.",
+        harm="A short sentence counts as much as a long one, or a rare class as little as a common one.",
+        fix="Divide once, over all that counts: sum(weights * losses) / sum(weights), over the micro-batches and "
+        "devices of a step too.",
+    ),
+    Cause(
+        code="loss/term-forgotten",
+        title="A term of the objective, such as a penalty of the weights, is not in the step.",
+        harm="Another cost is trained than the one that is declared and reported.",
+        fix="Add every extra term to the mean of the losses before the gradient is taken.",
+    ),
+    Cause(
         code="loss/wrong-axis",
         title="The loss reduces over the batch axis.",
         harm="Every example gets the same loss, or one number a label is left.",

@@ -37,6 +37,12 @@ CAUSES: tuple[Cause, ...] = (
         fix="Count the warm-up in steps, not in examples or epochs.",
     ),
     Cause(
+        code="optimizer/schedule-outlasts-training",
+        title="The learning-rate schedule is made for a longer run.",
+        harm="Training ends before the rate has come down, so the last, small steps are never taken.",
+        fix="Give it the updates of the run: steps, divided by those that optax.MultiSteps collects gradients of.",
+    ),
+    Cause(
         code="optimizer/schedule-stands-still",
         title="The learning-rate schedule stands still.",
         harm="Every step has the rate of step 0.",

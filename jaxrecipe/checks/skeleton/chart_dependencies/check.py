@@ -104,6 +104,8 @@ def _measures(evaluation: MixingChart, training: MixingChart, *, explained: bool
 def _finding(setup: Setup, key: PRNGKeyArray, measure: Measure) -> Finding:
     """What a measure outside of its bounds amounts to, with its causes."""
     amount = int(measure.value)
+    if setup.task.objective is not None:
+        return _finding_of_objective(measure, amount)
     if measure.name == MIXED:
         in_loss = loss_mixes_examples(setup, key)
         found = (loss_mixing_causes if in_loss else model_mixing_causes)(setup, key)
@@ -129,6 +131,20 @@ def _finding(setup: Setup, key: PRNGKeyArray, measure: Measure) -> Finding:
         return failure("model/input-ignored", text, measures=(measure,), causes=found)
     text = f"The loss of {amount} examples that were charted does not depend on its input."
     return warning("loss/flat", text, measures=(measure,), causes=causes("loss/flat", "model/constant-outputs"))
+
+
+def _finding_of_objective(measure: Measure, amount: int) -> Finding:
+    """The same where model and loss cannot be told apart; an objective may draw its inputs itself."""
+    if measure.name in (MIXED, MIXED_IN_TRAINING):
+        text = f"Examples of a batch mix in the objective: {amount} pairs of different examples are connected."
+        found = causes("loss/mixes-examples", "model/mixes-examples", "model/normalizes-over-batch", "loss/broadcast")
+        make = failure if measure.name == MIXED else warning
+        return make("loss/mixes-examples", text, measures=(measure,), causes=found)
+    if measure.name == BY_NAN:
+        text = "A NaN in one example reaches the losses of others, though finite values do not."
+        return warning("model/spreads-nan", text, measures=(measure,))
+    text = f"The loss of {amount} examples that were charted does not depend on its input."
+    return warning("model/input-ignored", text, measures=(measure,), causes=causes("model/input-ignored", "loss/flat"))
 
 
 def _matrix(mode: str, chart: MixingChart) -> Matrix:

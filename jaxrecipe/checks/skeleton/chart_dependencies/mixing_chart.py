@@ -74,8 +74,7 @@ def _chart(setup: Setup, key: PRNGKeyArray, above: list[np.ndarray], norms: np.n
     count, size = norms.shape
 
     def losses(inputs: Any, targets: Any) -> np.ndarray:
-        outputs, _ = setup.forward(params, setup.model_state, inputs, train=train, key=key)
-        return np.asarray(setup.losses(outputs, targets))
+        return np.asarray(setup.costs(params, setup.model_state, inputs, targets, train=train, key=key).losses)
 
     clean, doubt = losses(*batch), np.zeros((size, size), bool)
     seen = [np.zeros((size, size), bool) for _ in range(2)]

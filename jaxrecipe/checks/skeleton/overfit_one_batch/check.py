@@ -6,8 +6,10 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from jaxrecipe.checks.skeleton.overfit_one_batch.by_cost import overfit_by_cost
 from jaxrecipe.checks.skeleton.overfit_one_batch.evidence import Evidence as RunEvidence
 from jaxrecipe.checks.skeleton.overfit_one_batch.explain import Explanation, explain
+from jaxrecipe.checks.skeleton.overfit_one_batch.few_examples import few_examples
 from jaxrecipe.checks.skeleton.overfit_one_batch.memorize import Run, memorize
 from jaxrecipe.checks.skeleton.overfit_one_batch.proven import loss_squashes, outputs_against_all_targets
 from jaxrecipe.diagnosis.causes.table import cause, causes
@@ -50,6 +52,7 @@ def overfit_one_batch(
     larger kernels, and with plain Adam. It fails only with a witness: an equality that must hold and does not, or one
     of these experiments, measurably better from two starts. Otherwise whether the model could do better is not known
     (outputs that are bounded or drawn at random, a likelihood without a floor), and that is a warning at most.
+    Of an objective no minimum is known: its cost must fall, or plain Adam must not lower it either.
 
     Why it matters: a set-up that cannot memorize eight examples has a bug, and everything else would be built on top of
     it.
@@ -68,6 +71,8 @@ def overfit_one_batch(
 
     Source: Karpathy, A Recipe for Training Neural Networks (2019), "overfit one batch".
     """
+    if setup.task.objective is not None:
+        return overfit_by_cost(setup, key, few_examples(setup, examples, augmented=False)[2])
     run = memorize(setup, key, examples=examples, closed=closed, steps=steps, patience=patience)
     measures = _measures(run, closed)
     seen = RunEvidence(setup, run, key, patience)

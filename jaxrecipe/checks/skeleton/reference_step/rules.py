@@ -1,6 +1,7 @@
 """What goes wrong in training steps, each as a rule that predicts what the steps add to the parameters."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from jaxtyping import PRNGKeyArray
 from jaxrecipe.checks.skeleton.reference_step.parts_of_batch import of_micro_batches, of_one_part
 from jaxrecipe.checks.skeleton.reference_step.plain_steps import Comparison, Moves, Rule, plain_moves
 from jaxrecipe.diagnosis.finding import Finding, failure, warning
+from jaxrecipe.objective import mean_cost, objective_of
 from jaxrecipe.probes.first_steps import vector
 from jaxrecipe.probes.schedules import schedule_counters, with_counters
 from jaxrecipe.setup import Setup
@@ -72,6 +74,9 @@ def _wrong_rules(context: Context) -> Iterator[WrongRule]:
         yield WrongRule(partial(plain_moves, carry=_uncounted), None, SCHEDULE_STANDS)
     yield WrongRule(partial(_times, float(batch)), None, summed(batch))
     yield WrongRule(partial(_times, -1.0), None, OPPOSITE)
+    for part, finding in FORGOTTEN.items():
+        if (gradients := _gradients_without(context, part)) is not None:
+            yield WrongRule(plain_moves, [gradients], finding)
     yield WrongRule(plain_moves, [_gradients_elsewhere(context, first_batch=True)], SAME_BATCH)
     yield WrongRule(plain_moves, [_gradients_elsewhere(context, first_batch=False)], EVALUATION_MODE)
     steps = context.comparison.trace.steps
@@ -128,6 +133,35 @@ def _gradients_elsewhere(context: Context, *, first_batch: bool) -> list[Any]:
     ]
 
 
+def _gradients_without(context: Context, part: str) -> list[Any] | None:
+    """Gradients of the objective without its weights or its extra terms; None where it has none."""
+    setup = context.setup
+    if setup.task.objective is None:
+        return None
+    if getattr(setup.costs(*setup.variables, *setup.batch, train=True), part) is None:
+        return None
+    objective = objective_of(setup.task)
+
+    @jax.jit
+    def gradient(params: Any, state: Any, inputs: Any, targets: Any, key: Any) -> Any:
+        def cost(params: Any) -> Any:
+            costs = objective(params, state, inputs, targets, train=True, key=key)
+            return mean_cost(replace(costs, **{part: None}))
+
+        return jax.grad(cost)(params)
+
+    return [gradient(*step.before, *step.batch, step.key) for step in context.comparison.trace.steps]
+
+
+FORGOTTEN = {
+    "weights": failure(
+        "loss/weights-forgotten",
+        "The step takes the plain mean of the losses, where the objective weights its examples: a mean of means.",
+    ),
+    "extra": failure(
+        "loss/term-forgotten", "The step takes the gradient of the losses without the extra terms of the objective."
+    ),
+}
 ACCUMULATED = failure(
     "step/gradients-accumulate", "Each step adds its gradient to those of all the steps before: gradients accumulate."
 )

@@ -26,6 +26,15 @@ NOT_BEGUN = 1e-3
 """A rate below this share of its peak for a whole epoch has not begun."""
 LATE_EPOCHS, LATE_STEPS = 20, 2
 """A warm-up may take so many epochs, or so many times `early_steps`, whichever is longer."""
+REACHED = 0.9
+"""A warm-up that has not come so far by the end of training is longer than training."""
+FAR_BEFORE = 0.5
+"""A schedule that has run down within this share of training leaves the rest without a rate."""
+FAR_AFTER, LEFT = 1.5, 0.25
+"""A schedule that runs down after so many times the length of training, and is above this share of its peak at its end,
+was made for a longer run."""
+BEYOND = 64
+"""Times the length of training as far as a schedule is followed."""
 STILL_RISING = 0.5
 """A rate that is below this share of its peak then is still far from it."""
 
@@ -36,9 +45,13 @@ def schedule_curve(setup: Setup, gradients: object) -> Curve | None:
     if not has_schedule(optimizer, params):
         return None
     epoch = steps_per_epoch(setup.train.size, setup.batch_size)
+    length = setup.task.steps or epoch
     fine = np.linspace(1, FINE_EPOCHS * epoch, FINE_POINTS)
     coarse = np.geomspace(1, max(LONG_EPOCHS * epoch, LONG_STEPS), LONG_POINTS)
-    grid = np.unique(np.concatenate([fine, coarse]).astype(np.int64).clip(1, LAST_COUNT))
+    declared = np.concatenate([np.linspace(1, length, FINE_POINTS), np.geomspace(1, BEYOND * length, FINE_POINTS)])
+    grid = np.unique(
+        np.concatenate([fine, coarse, *([declared] if setup.task.steps else [])]).astype(np.int64).clip(1, LAST_COUNT)
+    )
     probe = setup.memo(update_probe, lambda: update_probe(optimizer))
     sizes = np.array([float(probe(params, gradients, int(count), first=1.0).norm) for count in grid])
     if not np.isfinite(sizes).all() or np.ptp(sizes) <= CONSTANT * sizes.max():
@@ -50,6 +63,8 @@ def schedule_findings(setup: Setup, curve: Curve | None, epochs: float, steps: i
     """A schedule that has ended, or not begun, by the end of the first epochs, or whose warm-up does not end."""
     if curve is None:
         return []
+    if setup.task.steps is not None:
+        return _against_length(curve, setup.task.steps)
     epoch = steps_per_epoch(setup.train.size, setup.batch_size)
     rate, grid = curve.series[RATE], curve.x
     ended = _last_useful_step(rate, grid)
@@ -78,6 +93,39 @@ def schedule_findings(setup: Setup, curve: Curve | None, epochs: float, steps: i
                 "optimizer/warm-up-too-long", text, measures=(reached,), causes=causes("optimizer/warm-up-too-long")
             )
         ]
+    return []
+
+
+def _against_length(curve: Curve, steps: int) -> list[Finding]:
+    """A schedule that is made for another number of steps than training takes."""
+    rate, grid = curve.series[RATE], curve.x
+    during, ended = rate[grid <= steps], _last_useful_step(rate, grid)
+    reached = _share_of_peak(f"learning rate within {steps} steps, of its peak", during.max(), REACHED)
+    if reached.verdict is not None:
+        text = f"Training takes {steps} steps, in which the learning rate reaches {during.max():.0%} of its peak."
+        return [warning("optimizer/warm-up-too-long", text, measures=(reached,))]
+    length = Measure(
+        name="steps until the schedule has run down",
+        value=ended or float("inf"),
+        low=FAR_BEFORE * steps,
+        unit="steps",
+        severity=Severity.WARN,
+    )
+    if length.verdict is not None:
+        text = f"The learning rate is below {NOTHING:.0%} of its peak from about step {ended} of {steps}."
+        return [warning("optimizer/schedule-run-down", text, measures=(length,))]
+    left = Measure(
+        name=f"learning rate after {steps} steps, of its peak",
+        value=float(during[-1]),
+        high=LEFT,
+        severity=Severity.WARN,
+    )
+    if ended is not None and ended > FAR_AFTER * steps and left.verdict is not None:
+        text = (
+            f"Training ends after {steps} steps at {during[-1]:.0%} of the peak learning rate; the schedule would come "
+            f"down to {NOTHING:.0%} at about step {ended}."
+        )
+        return [warning("optimizer/schedule-outlasts-training", text, measures=(left,))]
     return []
 
 

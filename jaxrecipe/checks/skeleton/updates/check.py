@@ -11,12 +11,19 @@ from jaxrecipe.checks.skeleton.updates.parameters import Parameter, watch_parame
 from jaxrecipe.diagnosis.causes.table import cause, causes
 from jaxrecipe.diagnosis.finding import Finding, failure, warning
 from jaxrecipe.diagnosis.measure import Measure, Severity
+from jaxrecipe.probes.first_steps import usual_gradient
 from jaxrecipe.probes.output_domain import is_flat
 from jaxrecipe.probes.parameter_copies import moving_copy
+from jaxrecipe.probes.schedules import has_schedule, steps_an_update, update_probe
 from jaxrecipe.probes.small_steps import reasons_for_small_steps
 from jaxrecipe.report.result import Result, Table, skipped
 from jaxrecipe.setup import Setup
 
+WARM_UP = "optimizer/warm-up-too-long"
+WHOLE_UPDATES = 3
+"""Updates that are watched at least where several steps make one: the first may have a rate of 0, as in a warm-up."""
+LATER = (100, 1000, 10_000)
+"""Steps at which a schedule that is 0 at the start should have begun."""
 MOST_NAMES = 4
 """Parameters that a message names."""
 
@@ -62,6 +69,7 @@ def updates(
 
     Source: Karpathy, CS231n notes, ratio of updates to weights.
     """
+    steps = max(steps, WHOLE_UPDATES * _steps_an_update(setup))
     parameters = watch_parameters(setup, key, steps)
     if not parameters:
         return skipped("The model has no parameters of floating numbers, so there is nothing to update.")
@@ -73,10 +81,11 @@ def updates(
         *_frozen_that_move(frozen),
         *_copies_of_one_unit(free),
         *_without_gradient(setup, key, free),
-        *_without_movement(setup, key, free, largest),
+        *_without_movement(setup, key, free, largest, steps),
         *_dead_units(free, dead),
     ]
-    if not any(finding.severity is Severity.FAIL for finding in findings):
+    told = any(finding.severity is Severity.FAIL or finding.code == WARM_UP for finding in findings)
+    if not told:
         findings += _wrong_size(setup, key, free, largest, median)
     summary = f"All {len(free)} parameters get a gradient and move, by {median.value:.1e} of their size in a step."
     if frozen:
@@ -165,7 +174,9 @@ def _without_gradient(setup: Setup, key: PRNGKeyArray, free: Sequence[Parameter]
     return [failure(code, text, causes=causes(code, "model/dead-units"))]
 
 
-def _without_movement(setup: Setup, key: PRNGKeyArray, free: Sequence[Parameter], largest: Measure) -> list[Finding]:
+def _without_movement(
+    setup: Setup, key: PRNGKeyArray, free: Sequence[Parameter], largest: Measure, steps: int
+) -> list[Finding]:
     """Parameters that get a gradient and do not move."""
     stuck = [one for one in free if one.gradient > 0 and one.moved == 0]
     if not stuck:
@@ -177,6 +188,9 @@ def _without_movement(setup: Setup, key: PRNGKeyArray, free: Sequence[Parameter]
                 f"{place.path} of the state do: an average whose update is never called, or a copy made at the start."
             )
             return [failure("evaluation/stale-parameters", text)]
+        if _rate_is_zero(setup, key, steps):
+            text = f"No parameter moves: the declared learning rate is 0 in all of the first {steps} steps."
+            return [warning(WARM_UP, text)]
         text = "No parameter moves, although they get gradients."
         return [failure("step/updates-thrown-away", text)]
     text = f"{len(stuck)} of {len(free)} parameters get a gradient but do not move: {_names(stuck)}."
@@ -185,6 +199,20 @@ def _without_movement(setup: Setup, key: PRNGKeyArray, free: Sequence[Parameter]
     text += f" The others hardly do: at most {largest.value:.1e} of their size in a step."
     likely = causes(*reasons_for_small_steps(setup, key, 1), "optimizer/unintended-freeze")
     return [failure(likely[0].code, text, measures=(largest,), causes=likely)]
+
+
+def _steps_an_update(setup: Setup) -> int:
+    """How many steps make an update, by the declared optimizer."""
+    return steps_an_update(setup.task.optimizer, setup.params) if setup.task.has_optimizer else 1
+
+
+def _rate_is_zero(setup: Setup, key: PRNGKeyArray, steps: int) -> bool:
+    """Whether the declared optimizer makes nothing of a gradient in these steps, though it does later."""
+    if not setup.task.has_optimizer or not has_schedule(setup.task.optimizer, setup.params):
+        return False
+    probe, gradients = setup.memo(update_probe, lambda: update_probe(setup.task.optimizer)), usual_gradient(setup, key)
+    sizes = [float(probe(setup.params, gradients, step, first=1.0).norm) for step in (0, steps - 1, *LATER)]
+    return sizes[0] == sizes[1] == 0 and max(sizes) > 0
 
 
 def _is_flat_at_the_start(setup: Setup, key: PRNGKeyArray) -> bool:

@@ -72,3 +72,18 @@ def test_a_blank_input_is_among_the_two_likeliest_causes(run: Callable[..., Resu
     """With zero biases a blank input leaves every ReLU at its kink, without gradient, as a dead unit is."""
     (finding,) = run(updates, modes.blank_model()).findings
     assert {one.code for one in finding.causes[:2]} == {"model/input-ignored", "model/dead-units"}
+
+
+@pytest.mark.parametrize(
+    ("rate", "every", "status", "codes"),
+    [
+        (optax.linear_schedule(0.0, 0.1, 2), 16, P, ()),
+        (lambda count: 0.1 * (count >= 500), 1, W, ("optimizer/warm-up-too-long",)),
+        (0.0, 1, F, ("step/updates-thrown-away",)),
+    ],
+    ids=["a warm-up from 0 in updates of 16 steps", "a rate of 0 at the start", "a rate of 0 for ever"],
+)
+def test_a_declared_rate_of_zero_is_no_frozen_step(run, rate, every: int, status: Status, codes: tuple) -> None:
+    optimizer = optax.MultiSteps(optax.sgd(rate), every_k_schedule=every).gradient_transformation()
+    result = run(updates, three_parameters_task().replace(optimizer=optimizer))
+    assert (result.status, result.codes) == (status, codes)
