@@ -40,7 +40,8 @@ def variational_autoencoder(seed: int, *, kl_sign: float = 1.0) -> Task:
     module = Vae(columns=x.shape[1])
 
     def objective(params: Any, state: Any, rows: Any, _: Any, *, train: bool, key: Any) -> Costs:
-        decoded, mean, log_variance = module.apply({"params": params}, rows, key if train else None)
+        given: Any = module.apply({"params": params}, rows, key if train else None)
+        decoded, mean, log_variance = given
         error = jnp.square(decoded - rows).sum(axis=1)
         kl = 0.5 * (jnp.exp(log_variance) + jnp.square(mean) - 1.0 - log_variance).sum(axis=1)
         return Costs(losses=error + kl_sign * kl, outputs=decoded, model_state=state, aux={"kl": kl.mean()})
