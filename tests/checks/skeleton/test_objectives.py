@@ -75,7 +75,7 @@ def drawing(sign: float, optimizer: Any) -> Task:
     ("sign", "optimizer", "status", "first"),
     [
         (1.0, optax.adam(1e-2), P, ""),
-        (-20.0, optax.adam(1e-2), W, "loss/unbounded"),
+        (-20.0, optax.adam(3e-2), W, "loss/unbounded"),
         (-20.0, optax.sgd(1e-1), F, "optimizer/diverged"),
         (1.0, optax.sgd(1e-9), F, "model/does-not-memorize"),
         (1.0, optax.sgd(-1e-4), F, "model/does-not-memorize"),

@@ -108,6 +108,9 @@ def _reached(
 
 def _clean_losses(setup: Setup, key: PRNGKeyArray) -> np.ndarray:
     """The losses of the batch as it is, in evaluation mode."""
+    if setup.task.objective is not None:
+        params = revealing_parameters(setup, key)
+        return np.asarray(setup.costs(params, setup.model_state, *setup.batch, train=False, key=key).losses)
     return np.asarray(setup.losses(revealed_outputs(setup, key), on_host(setup.batch[1])))
 
 
