@@ -2,7 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
+
+import jax
 
 from jaxrecipe.adapters.watching.carried import (
     Part,
@@ -18,6 +21,7 @@ from jaxrecipe.adapters.watching.recording import (
     Place,
     Recording,
     Slot,
+    equal,
     host_arrays,
     kept,
     kept_graph,
@@ -28,6 +32,10 @@ from jaxrecipe.adapters.watching.recording import (
 
 MOST_STARTS = 8
 """Calls that do not go on with what the one before returned, after which a function is taken to have no state."""
+MOST_WITHOUT_NEWS = 3
+"""Calls in a row that bring hardly any new data, after which more of them would tell nothing."""
+NEWS = 0.125
+"""New bytes, as a share of all that is given beside the state, below which a call brings hardly any new data."""
 FEWEST_CALLS = 2
 """Calls that show what goes on from one to the next."""
 
@@ -66,7 +74,8 @@ class Record:
             most_bytes,
         )
         self.differentiates = self.full = self._stateless = False
-        self._seen = self._starts = self._bytes = self._moved = 0
+        self._seen = self._starts = self._bytes = self._moved = self._without_news = 0
+        self._given: dict[int, Any] = {}
         self._calls: list[Call] = []
         self._slots: tuple[Slot, ...] = ()
         self._graph: KeptGraph | None = None
@@ -110,9 +119,21 @@ class Record:
                 self.full = True  # a second training begins, which has nothing to do with the first
                 return None
             return self._first(slots, values)
-        given = {i: kept(one) for i, one in enumerate(values) if i not in carried and i not in graph}
-        self._bytes += size_of(list(given.values()))
+        given = {i: self._copy(i, one) for i, one in enumerate(values) if i not in carried and i not in graph}
+        new = size_of([one for i, one in given.items() if one is not self._given[i]])
+        self._bytes += new
+        self._without_news = self._without_news + 1 if new < NEWS * size_of(list(given.values())) else 0
+        self._given = given
         return Before(given, carried, values)
+
+    def _copy(self, index: int, value: Any) -> Any:
+        """A copy of an argument; that of the call before where nothing of it has changed."""
+        before = self._given[index]
+        ours, last = jax.tree.leaves(value), jax.tree.leaves(self._last[index])
+        if all(one is other and isinstance(one, jax.Array) for one, other in zip_longest(ours, last)):
+            return before
+        copy = kept(value)
+        return before if equal(copy, before) else copy
 
     def _first(self, slots: tuple[Slot, ...], values: tuple[Any, ...]) -> Before | None:
         """Copies of what the first call is given, state and all."""
@@ -123,7 +144,8 @@ class Record:
         self._slots, self._graph, self._bytes = slots, kept_graph(values), 0
         self._calls.clear()
         graph = self._graph.slots if self._graph else ()
-        return Before({i: kept(one) for i, one in enumerate(values) if i not in graph}, {}, values)
+        self._given = {i: kept(one) for i, one in enumerate(values) if i not in graph}
+        return Before(self._given, {}, values)
 
     def after(self, before: Before | None, result: Any) -> None:
         """Keep a call that was made, and what it returned until the next one."""
@@ -140,7 +162,8 @@ class Record:
         self._calls.append(Call(before.given, before.carried, numbers_in(result)))
         self._last = before.values
         enough = len(self._calls) >= FEWEST_CALLS
-        self.full = len(self._calls) >= self.most or (enough and self._bytes > self.most_bytes)
+        much = self._bytes > self.most_bytes or self._without_news >= MOST_WITHOUT_NEWS
+        self.full = len(self._calls) >= self.most or (enough and much)
 
     def _has_state(self, before: Before) -> bool:
         """Whether arguments of the first call come back or were changed, and how many of their numbers are others."""
@@ -161,5 +184,5 @@ class Record:
     def _forget(self) -> None:
         """Nothing of a function without state is kept."""
         self._stateless = True
-        self._calls, self._parts, self._last, self._copies, self._graph = [], [], (), None, None
+        self._calls, self._parts, self._last, self._copies, self._graph, self._given = [], [], (), None, None, {}
         self._slots, self._alike = (), frozenset()

@@ -181,6 +181,8 @@ def host_arrays(tree: Any) -> list[np.ndarray]:
 
 def equal(one: Any, other: Any) -> bool:
     """Whether two kept trees have the same numbers, bit for bit."""
+    if one is other:
+        return True
     ones, others = host_arrays(one), host_arrays(other)
     if len(ones) != len(others):
         return False
