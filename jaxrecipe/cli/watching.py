@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from jaxrecipe.adapters.watching import Recording, ScriptEnded, Seen, Watch, hooked, recorded_step
-from jaxrecipe.adapters.watching.of_recording import NotAStepError
 from jaxrecipe.adapters.watching.seen import Verdict, steps_among, verdict_of
 from jaxrecipe.adapters.watching.watch import NAMED
 from jaxrecipe.cli.loading import UsageError
@@ -153,7 +152,7 @@ def _task_of(verdict: Verdict, options: argparse.Namespace) -> Task:
     targets = options.targets or True
     try:
         bare = recorded_step(verdict.recording, targets=targets, loss=options.loss)
-    except (NotAStepError, ValueError, TypeError) as error:
+    except (ValueError, TypeError) as error:
         raise UsageError(str(error)) from error
     return Task(train=bare.batches.examples, batch_size=bare.batches.size, name=bare.name, loop=bare.loop)
 

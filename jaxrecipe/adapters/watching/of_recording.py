@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from jaxrecipe.adapters.step.arrangement import Arrangement, Outcome
-from jaxrecipe.adapters.step.batches import TARGET_NAMES, Batches, take_batches
-from jaxrecipe.adapters.step.of_step import BareStep, Tried, metrics_of, step_as_loop
+from jaxrecipe.adapters.step.batches import TARGET_NAMES, Batches, no_batches, take_batches
+from jaxrecipe.adapters.step.metrics import metrics_of
+from jaxrecipe.adapters.step.of_step import BareStep, Tried, step_as_loop
 from jaxrecipe.adapters.step.state import state_form
 from jaxrecipe.adapters.watching.recording import (
     Kept,
@@ -28,10 +29,6 @@ PMAPS = ("jax.pmap", "flax.nnx.pmap", "equinox.filter_pmap")
 """What gives every array of state and batch a first axis of devices."""
 DIGITS = 4
 """Of the losses that notes name."""
-
-
-class NotAStepError(ValueError):
-    """What was seen cannot be made a training step; the message says why, and what to do."""
 
 
 def recorded_step(
@@ -50,15 +47,9 @@ def recorded_step(
         params: paths of the parameters in the state; guessed by default.
 
     Raises:
-        NotAStepError: it is given no data.
         ValueError: a name that is given is not there.
     """
     roles = roles_of(recording)
-    if not roles.batch:
-        raise NotAStepError(
-            f"{recording.name} ({recording.where}) is given a state and no data, so that there is nothing to look at "
-            "but the state. Give it the batch as an argument instead of a value that it closes over."
-        )
     found = _batches_of(recording, roles, targets)
     call = _Caller(recording, roles)
     tried = _called_once(call, found)
@@ -89,7 +80,7 @@ class _Caller:
     def __call__(self, *given: Any) -> Any:
         state, (batch, key) = given[: len(self.roles.state)], given[len(self.roles.state) :]
         values = {**self._constants(), **dict(zip(self.roles.state, state, strict=True))}
-        values |= _parts_of(batch, self.roles.batch, self.recording.slots)
+        values |= _parts_of(batch, self.roles.batch, self.recording.slots) if self.roles.batch else {}
         values |= _keys_like(self.recording.calls[0].given, self.roles.keys, key)
         ordered = [(slot.place, values[index]) for index, slot in enumerate(self.recording.slots)]
         positional = [value for place, value in ordered if isinstance(place, int)]
@@ -123,6 +114,8 @@ def _parts_of(batch: Any, indices: Sequence[int], slots: Sequence[Slot]) -> dict
 
 def _batches_of(recording: Recording, roles: Roles, targets: Any) -> Batches:
     """The data that the step was given, each example once."""
+    if not roles.batch:
+        return no_batches(len(recording.calls))
     first = recording.calls[0].given
     given = [{i: call.given.get(i, first[i]) for i in roles.batch} for call in recording.calls]
     listed = [_batch_of(one, roles.batch, recording.slots) for one in given]
