@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -154,3 +155,24 @@ def test_from_a_shell_with_a_thread_that_never_ends(here):
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300, env=environment())
     assert done.returncode == 0, done.stderr
     assert "2 passed" in done.stdout
+
+
+GUIDE = (Path(__file__).resolve().parents[1] / "docs" / "watch.md").read_text(encoding="utf-8")
+README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+SCRIPT, FROM_STEP = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
+
+
+def test_the_guide_is_right(here, capsys):
+    with jax.numpy_dtype_promotion("standard"):
+        code, report = watch(here, SCRIPT, *ONLY, arguments=("--epochs", "3"))
+    assert code == 0, capsys.readouterr().err
+    told = re.findall(r"^\d+ calls of .*?params\.$", GUIDE, re.DOTALL | re.MULTILINE)
+    assert told[0].replace("\n", " ") in report["notes"]
+    names: dict = {}
+    exec(FROM_STEP, names)
+    assert names["report"].ok
+    (shown,) = (block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "from_step" in block)
+    exec(
+        shown.replace("batches))", "batches), only=['finite_inputs'])"),
+        {**names, "opt_state": names["optimizer"].init(names["params"])},
+    )
