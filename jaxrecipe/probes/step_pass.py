@@ -52,7 +52,6 @@ class Pass:
         losses: that the steps report; NaN where there is none.
         first, last: the state before and after.
         moved: paths of the arrays that were seen to differ from what they began with, bit for bit.
-        programs: programs compiled by each step.
         broken: the step that gave NaN or infinity, if one did.
     """
 
@@ -60,7 +59,6 @@ class Pass:
     first: Leaves
     last: Leaves
     moved: frozenset[str]
-    programs: tuple[int, ...]
     broken: Broken | None
 
     @property
@@ -104,7 +102,6 @@ def is_finite(tree: Any) -> bool:
 class _Notes:
     losses: list[float] = field(default_factory=list)
     moved: set[str] = field(default_factory=set)
-    programs: list[int] = field(default_factory=list)
     broken: Broken | None = None
 
 
@@ -114,10 +111,7 @@ def _take(setup: Setup, key: PRNGKeyArray) -> Pass:
     first = host_leaves(state)
     for index in range(count):
         given = Given(state, setup.training_batch(index), jax.random.fold_in(key, index))
-        copy = trees.copy(state)
-        with counting_compiles() as compiles:
-            state, metrics = setup.step(copy, *given.batch, given.key)
-        notes.programs.append(compiles.programs)
+        state, metrics = setup.step(trees.copy(state), *given.batch, given.key)
         notes.losses.append(reported_loss(metrics))
         bad = "loss" in metrics and not math.isfinite(notes.losses[-1])
         looked_at = (index + 1) & index == 0 or index == count - 1  # after 1, 2, 4, 8, ... steps and the last
@@ -129,7 +123,18 @@ def _take(setup: Setup, key: PRNGKeyArray) -> Pass:
             break
         before = given
     last = host_leaves(state)
-    return Pass(tuple(notes.losses), first, last, frozenset(notes.moved), tuple(notes.programs), notes.broken)
+    return Pass(tuple(notes.losses), first, last, frozenset(notes.moved), notes.broken)
+
+
+def programs_of_calls(setup: Setup, key: PRNGKeyArray, calls: int) -> list[int]:
+    """How many programs each of a few calls of the step compiles, all of arrays of the same shapes."""
+    state, found = setup.fresh_state(), []
+    for index in range(calls):
+        copy, batch, own = trees.copy(state), setup.training_batch(index), jax.random.fold_in(key, index)
+        with counting_compiles() as compiles:
+            state, _ = setup.step(copy, *batch, own)
+        found.append(compiles.programs)
+    return found
 
 
 def _broken(index: int, before: Given | None, given: Given, after: Any, *, bad: bool) -> Broken | None:

@@ -1,6 +1,6 @@
 """The compiled program of the step: compiled once, on the device only, with nothing large inside."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -11,13 +11,14 @@ from jaxtyping import PRNGKeyArray
 from jaxrecipe import trees
 from jaxrecipe.diagnosis.finding import Finding, failure, warning
 from jaxrecipe.diagnosis.measure import Measure, Severity
-from jaxrecipe.probes.step_pass import Pass, one_pass
+from jaxrecipe.probes.step_pass import programs_of_calls
 from jaxrecipe.probes.traced_step import Traced, constants, equations, traced_step
 from jaxrecipe.report.result import Result, Table
 from jaxrecipe.setup import Setup
 
-WARM = 2
-"""Calls that may compile: the first, and a second whose state has the form that the step gives it."""
+CALLS, WARM = 8, 2
+"""Calls that are counted, and those that may compile: the first, and one whose state has the form that the step gives
+it."""
 CALLBACKS = ("pure_callback", "io_callback", "debug_callback", "debug_print", "outside_call")
 """Operations that call Python from inside of a program."""
 COMPILED = ("jit", "pjit", "xla_pmap", "shard_map", "custom_partitioning")
@@ -54,9 +55,9 @@ def compiled_step(
 
     Source: JAX documentation, "Just-in-time compilation" and "Buffer donation".
     """
-    run, traced = one_pass(setup, key), traced_step(setup, key)
-    again = _compiled_again(run)
-    findings = [*_recompiles(run, again)]
+    programs, traced = programs_of_calls(setup, key, CALLS), traced_step(setup, key)
+    again = _compiled_again(programs)
+    findings = [*_recompiles(programs, again)]
     size = trees.nbytes(setup.fresh_state())
     if traced.jaxpr is not None:
         findings += [*_host_calls(traced), *_captured(traced, constant_bytes), *_eager(traced, operations)]
@@ -66,23 +67,21 @@ def compiled_step(
         f" It could not be traced, so that its inside is undetermined ({traced.why_not})." if traced.why_not else ""
     )
     return Result(
-        summary=f"No step after the first two compiles anything, in {run.steps} steps.{why_not}",
+        summary=f"No step after the first two compiles anything, in {CALLS} calls.{why_not}",
         findings=tuple(findings),
         measures=(again, Measure(name="bytes of the state", value=size, unit="bytes")),
-        evidence=(
-            Table(title="Programs compiled", columns=("step", "programs"), rows=list(enumerate(run.programs[:10]))),
-        ),
+        evidence=(Table(title="Programs compiled", columns=("step", "programs"), rows=list(enumerate(programs))),),
     )
 
 
-def _compiled_again(run: Pass) -> Measure:
-    later = run.programs[WARM:]
+def _compiled_again(programs: Sequence[int]) -> Measure:
+    later = programs[WARM:]
     return Measure(name="later steps that compile something", value=sum(map(bool, later)), high=0, unit="steps")
 
 
-def _recompiles(run: Pass, measure: Measure) -> Iterator[Finding]:
+def _recompiles(programs: Sequence[int], measure: Measure) -> Iterator[Finding]:
     """Steps that compile although nothing of the shapes has changed."""
-    later = run.programs[WARM:]
+    later = programs[WARM:]
     if measure.value == 0 or not later:
         return
     text = (

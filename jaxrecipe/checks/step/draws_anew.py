@@ -54,9 +54,9 @@ def draws_anew(setup: Setup, *, key: PRNGKeyArray) -> Result:
         findings += _key_in_state(setup, given) or _constant_key(setup, given)
     if not findings:
         findings += _used_twice(setup, given)
-    source = "the key that it is given" if by_key else "no key that it is given"
+    what = "follows its key" if by_key else "does not depend on a key that it is given"
     return Result(
-        summary=f"The step follows {source}; no draw was seen to repeat.",
+        summary=f"The step {what}; no draw was seen to repeat.",
         findings=tuple(findings),
         evidence=(Table(title="Randomness", columns=("source", "the step depends on it"), rows=[("key", by_key)]),),
     )

@@ -11,6 +11,7 @@ from jaxtyping import PRNGKeyArray
 from jaxrecipe.checks.data.data_order.coverage import coverage_findings, pairing_findings, stored_hashes
 from jaxrecipe.checks.data.data_order.loader import Epoch, Observed, read_epoch
 from jaxrecipe.checks.data.data_order.order import Dependence, dependence_on_order, log_chance_of_same_order
+from jaxrecipe.checks.data.data_order.recorded import is_recorded, repeated_batches
 from jaxrecipe.checks.data.data_order.rereading import rereading_findings
 from jaxrecipe.diagnosis.finding import Finding, warning
 from jaxrecipe.diagnosis.measure import Measure, Severity
@@ -132,6 +133,8 @@ def _stored_order(setup: Setup, limits: _Limits) -> Result:
     sorted_by = [name for name, one in labels.items() if one.share > limits.sorted_fail and one.chance < each]
     measures = tuple(Measure(name=f"sortedness of the stored {name}", value=one.share) for name, one in labels.items())
     findings: tuple[Finding, ...] = ()
+    if is_recorded(setup):
+        return _recorded_order(setup, labels, each, limits)
     if setup.task.loop is None:
         how = f"sorted by {sorted_by[0]}" if sorted_by else "in a mixed order"
         summary = f"The examples are stored {how}; the library's loop draws a new order every epoch."
@@ -143,6 +146,24 @@ def _stored_order(setup: Setup, limits: _Limits) -> Result:
             text = f"The examples are stored {labels[sorted_by[0]].share:.0%} sorted by {sorted_by[0]}."
             findings = (warning("data/stored-sorted", text),)
     return Result(summary=summary, findings=findings, measures=measures, evidence=_charts(labels))
+
+
+def _recorded_order(setup: Setup, labels: dict[str, Dependence], each: float, limits: _Limits) -> Result:
+    """The batches of a bare step as they came. What its labels are is a guess, so that order alone is no failure."""
+    found = [*repeated_batches(setup)]
+    whole = setup.loop.facts is not None and setup.loop.facts.whole_batches
+    doubtful = replace(limits, sorted_warn=limits.sorted_fail)
+    sortedness = {
+        name: _sortedness(name, one, each, doubtful, certain=False) for name, one in labels.items() if not whole
+    }
+    found += [] if found else _sorted_findings(sortedness)
+    count = setup.train.size // setup.batch_size
+    return Result(
+        summary=f"The {count} batches that were taken differ, and their targets come mixed as far as they are known.",
+        findings=tuple(found),
+        measures=tuple(sortedness.values()),
+        evidence=_charts(labels),
+    )
 
 
 def _dependences(observed: dict[str, Observed], sizes: list[int], seed: int) -> dict[str, Dependence]:
