@@ -27,6 +27,9 @@ FEW_OUTSIDE = 0.05
 BLOWN_UP = 64.0
 """Parameters this many times as large drive any logits out of [0, 1]."""
 
+CONFINED = 10.0
+"""Outputs that stay below this under such parameters are confined: nothing else keeps them there."""
+
 
 def are_probabilities(outputs: Any) -> bool:
     """Whether every output vector lies on the simplex: not negative and summing to one, over two entries or more."""
@@ -124,19 +127,25 @@ def _stay_probabilities(setup: Setup) -> bool:
     """Whether the outputs stay in [0, 1] when all parameters are made far larger, and of the other sign: something
     confines them, which small logits that only happen to lie there do not survive.
     """
-    params, model_state = setup.variables
-    inputs, _ = setup.batch
-
-    def outputs(factor: float) -> list[np.ndarray]:
-        larger = jax.tree.map(
-            lambda leaf: leaf * jnp.asarray(factor, leaf.dtype) if trees.is_floating(leaf) else leaf, params
-        )
-        given, _ = setup.forward(larger, model_state, inputs, train=True, key=setup.key)
-        return [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(given)]
-
-    ends = outputs(BLOWN_UP), outputs(-BLOWN_UP)
+    ends = [_outputs_of_larger_parameters(setup, factor) for factor in (BLOWN_UP, -BLOWN_UP)]
     moved = any((one != other).any() for one, other in zip(*ends, strict=True))
     return moved and all(share_outside(leaf) == 0.0 for end in ends for leaf in end)
+
+
+def _outputs_of_larger_parameters(setup: Setup, factor: float) -> list[np.ndarray]:
+    """Outputs of the first batch with all parameters so many times as large."""
+    (params, model_state), (inputs, _) = setup.variables, setup.batch
+    larger = jax.tree.map(
+        lambda leaf: leaf * jnp.asarray(factor, leaf.dtype) if trees.is_floating(leaf) else leaf, params
+    )
+    given, _ = setup.forward(larger, model_state, inputs, train=True, key=setup.key)
+    return [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(given)]
+
+
+def outputs_confined(setup: Setup) -> bool:
+    """Whether all outputs stay within an ordinary range however large the parameters are, as cosines do."""
+    ends = [_outputs_of_larger_parameters(setup, factor) for factor in (BLOWN_UP, -BLOWN_UP)]
+    return all(bool((np.abs(leaf) <= CONFINED).all()) for end in ends for leaf in end)
 
 
 def _floor_of_two(head: Head) -> float | None:

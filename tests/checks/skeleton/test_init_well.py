@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from jaxrecipe.checks.skeleton.init_well import init_well
@@ -24,13 +25,14 @@ def all_labels_zero() -> Task:
 
 CASES: list[tuple[Callable[[], Task], Status, str]] = [
     (without_final_bias, F, "model/no-final-bias"),
-    (lambda: regression_task(mean=300.0, std=50.0), F, "data/targets-not-scaled"),
+    (lambda: regression_task(mean=300.0, std=50.0).replace(optimizer=optax.adam(1e-2)), F, "data/targets-not-scaled"),
+    (lambda: regression_task(mean=300.0, std=50.0), W, "data/targets-not-scaled"),  # steps that are large enough
     (broken.wrong_final_bias, W, "model/final-bias-ignores-prior"),
     (lambda: binary_task(positives=0.02, prior=False), W, "model/final-bias-ignores-prior"),
     (lambda: binary_task(positives=0.1, prior=False), W, "model/final-bias-ignores-prior"),
     (broken.wild_init, F, "model/initialization-too-large"),
-    (broken.inputs_not_scaled, F, "data/inputs-not-scaled"),
-    (broken.logits_into_probability_loss, F, "loss/logits-as-probabilities"),
+    (broken.inputs_not_scaled, W, "data/inputs-not-scaled"),
+    (broken.logits_into_probability_loss, W, "loss/logits-as-probabilities"),
     (all_labels_zero, F, "data/constant-labels"),
 ]
 

@@ -25,6 +25,8 @@ FAR = 0.5
 """The same spread in the order of the classes, beyond which they do not."""
 NOTABLE = 2.0
 """Factor that weights and counts must cover before their order says anything."""
+APART = 1.5
+"""Factor that the weights must cover for their order to be one: nearly equal counts change places in a sample."""
 RISING = 0.7
 """Correlation of the logarithms of weights and counts from which on frequent classes weigh more."""
 SIGMAS = 2.0
@@ -48,6 +50,8 @@ class ClassWeights:
         """Sorted, weights and counts follow one of the usual formulas closely; in the order of the classes they do
         not.
         """
+        if np.ptp(np.log(self.weights)) < np.log(APART):
+            return False
         spread = float(np.std(self.weights))
         noise = SIGMAS / np.sqrt(SAMPLED / len(self.counts)) if self.counts.sum() == SAMPLED else 0.0
         for wanted in _formulas(self.counts):

@@ -7,11 +7,14 @@ from jaxrecipe.checks.skeleton.input_independent_baseline.race import Aftermath,
 from jaxrecipe.diagnosis.causes.table import Cause, cause, causes
 from jaxrecipe.diagnosis.finding import Finding, failure, warning
 from jaxrecipe.diagnosis.measure import Measure, Severity
+from jaxrecipe.probes.unread_targets import no_baseline
 from jaxrecipe.report.result import Curve, Result, skipped
 from jaxrecipe.setup import Setup
 
 HARDLY_AHEAD = 2.0
 """Standard errors below which a lead is chance, and above which an insufficient one is only a WARN."""
+WIDE = 0.1
+"""A lead of this share of the blind loss that standard errors cannot confirm is undecided, not absent."""
 FELL_BACK = 1.0
 """Standard errors by which a lead must have shrunk since its best for the run to have fallen back."""
 SMALL_BATCH = 4
@@ -34,10 +37,13 @@ def input_independent_baseline(
 ) -> Result:
     """Training on the real inputs beats training on blank inputs, on held-out data.
 
-    What it does: trains twice from the same start, with the same batches and your own training step, once with the
-    inputs as they are and once with every input set to zero, and compares the two, and the best constant output too, on
-    held-out examples. It stops as soon as the real inputs are clearly ahead. If they never are, it says whether at
-    least the training loss went ahead. Inputs that were ahead for a while, and sure to be, are a WARN.
+    What it does: trains twice from the same start, with the same batches and the loop's training step, once with the
+    inputs as they are and once with every input set to zero (or with those of other examples, where the model or loss
+    cannot take zeros), and compares the two, and the best constant output too, on held-out examples. It stops as soon
+    as the real inputs are clearly ahead. If they never are, it says whether at least the training loss went ahead.
+    Inputs that were ahead for a while, and sure to be, are a WARN; so are inputs that were not ahead in training
+    either, unless it shows why. Where the loss reads no targets, or a constant output is its minimum by design, there
+    is nothing to beat.
 
     Why it matters: a model that does no better with its inputs than without them has not learned anything from them:
     labels that belong to other examples, an input pipeline that blanks or shuffles, an input that is ignored, a
@@ -68,15 +74,17 @@ def input_independent_baseline(
     race = run_race(setup, key, steps=steps, standard_errors=standard_errors, margin=margin, held_out=held_out)
     measures = _measures(race, standard_errors, margin)
     curve = Curve(
-        title="Held-out loss with real and with blank inputs",
+        title=f"Held-out loss with real and with {race.blinded} inputs",
         x=np.asarray(race.steps),
-        series={"real inputs": np.asarray(race.real), "blank inputs": np.asarray(race.blank)},
+        series={"real inputs": np.asarray(race.real), f"{race.blinded} inputs": np.asarray(race.blank)},
         y_label="loss",
     )
+    if not race.won and not _shown(race.aftermath) and (reason := _not_applicable(setup, race)):
+        return skipped(reason)
     finding = None if race.won else _finding(race, at_best, measures[:2])
     return Result(
         summary=f"After {race.steps[-1]} steps real inputs score {race.real[-1]:.4g} on held-out data, "
-        f"blank ones {race.blank[-1]:.4g}.",
+        f"{race.blinded} ones {race.blank[-1]:.4g}.",
         findings=() if finding is None else (finding,),
         measures=measures,
         evidence=(curve,),
@@ -103,7 +111,7 @@ def _measures(race: Race, standard_errors: float, margin: float) -> tuple[Measur
             thresholds={"low": "margin"},
         ),
         Measure(name="held-out loss, real inputs", value=race.real[-1]),
-        Measure(name="held-out loss, blank inputs", value=race.blank[-1]),
+        Measure(name=f"held-out loss, {race.blinded} inputs", value=race.blank[-1]),
         Measure(name="held-out loss, constant predictor", value=race.constant),
         Measure(name="steps", value=float(race.steps[-1]), unit="steps"),
     )
@@ -122,12 +130,23 @@ def _finding(race: Race, at_best: float, measures: tuple[Measure, ...]) -> Findi
         )
         ranked = causes("data/weak-signal", "data/label-noise")
         return warning("data/weak-signal", message, measures=measures, causes=ranked)
-    message = (
-        f"After {steps} steps real inputs score {race.real[-1]:.4g} on held-out data, what does not see them "
-        f"{race.best_blind:.4g}: the inputs do not help."
-    )
-    make = warning if race.lead > HARDLY_AHEAD else failure
-    return make("data/inputs-do-not-help", message, measures=measures, causes=_ranked_causes(race))
+    scores = f"After {steps} steps real inputs score {race.real[-1]:.4g} on held-out data, what does not see them "
+    scores += f"{race.best_blind:.4g}"
+    ranked = _ranked_causes(race)
+    if race.lead > HARDLY_AHEAD or race.relative_lead > WIDE:
+        message = f"{scores}: they help by {race.lead:.2g} standard errors and {race.relative_lead:.2g} of the loss."
+        return warning("data/inputs-do-not-help", message, measures=measures, causes=ranked)
+    proven = _shown(race.aftermath) or race.aftermath is None or race.training_lead > HARDLY_AHEAD
+    make = failure if proven else warning
+    message = f"{scores}: the inputs do not help."
+    return make("data/inputs-do-not-help", message, measures=measures, causes=ranked)
+
+
+def _not_applicable(setup: Setup, race: Race) -> str:
+    """Why a race that was not won says nothing; empty where it does."""
+    if np.isfinite(race.real[-1]) and not np.isfinite(race.best_blind):
+        return "Neither blank nor shuffled inputs nor a constant output have a finite loss to compare with."
+    return no_baseline(setup)
 
 
 def _ranked_causes(race: Race) -> tuple[Cause, ...]:

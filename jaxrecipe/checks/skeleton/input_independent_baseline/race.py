@@ -1,6 +1,12 @@
-"""Two trainings from one start, on real and on blank inputs, compared on held-out examples."""
+"""Two trainings from one start, on real inputs and on inputs that tell nothing, compared on held-out examples.
 
+Inputs that tell nothing are blank, or, where a model or loss cannot take those (a norm of nothing, a mask that is all
+zero), those of other examples.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,12 +16,18 @@ from jaxtyping import Float, PRNGKeyArray
 from jaxrecipe import trees
 from jaxrecipe.probes.constant_predictor import constant_at_init, losses_at_constant
 from jaxrecipe.probes.layers import opens_with_raised_biases
+from jaxrecipe.probes.unread_targets import no_baseline, targets_unread
 from jaxrecipe.setup import Setup
+
+Blind = Callable[[Any], Any]
+"""Makes inputs of a batch that tell nothing."""
 
 FIRST_LOOK = 20
 """Steps before the first comparison."""
 SAME_OUTPUT = 1e-6
 """Outputs that differ by less than this share of their size are the same: about the rounding of float32."""
+NOTHING_COUNTS = 1e-6
+"""Blank inputs that cost less than this share of what real ones cost before training have no weight in the loss."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +57,7 @@ class Race:
 
     Attributes:
         batch_size: examples a step.
+        blinded: what was done to the inputs that tell nothing: "blank" or "shuffled".
         steps: after which the two were compared.
         real, blank: held-out losses after so many steps of training on real and on blank inputs.
         constant: held-out loss of the constant predictor.
@@ -56,6 +69,7 @@ class Race:
     """
 
     batch_size: int
+    blinded: str = "blank"
     steps: list[int] = field(default_factory=list)
     real: list[float] = field(default_factory=list)
     blank: list[float] = field(default_factory=list)
@@ -82,26 +96,46 @@ def run_race(
     setup: Setup, key: PRNGKeyArray, *, steps: int, standard_errors: float, margin: float, held_out: int
 ) -> Race:
     """Train both, compare at growing intervals, stop when the real inputs are clearly ahead."""
+    limits = {"steps": steps, "standard_errors": standard_errors, "margin": margin, "held_out": held_out}
+    if _counts_blank_inputs(setup, key):
+        race = _run(setup, key, "blank", _blank, **limits)
+        if np.isfinite(race.blank[-1]) or not np.isfinite(race.real[-1]):
+            return race
+    return _run(setup, key, "shuffled", partial(_shuffled, setup), **limits)
+
+
+def _run(
+    setup: Setup,
+    key: PRNGKeyArray,
+    blinded: str,
+    blind: Blind,
+    *,
+    steps: int,
+    standard_errors: float,
+    margin: float,
+    held_out: int,
+) -> Race:
+    """The race against one kind of inputs that tell nothing."""
     states = {kind: setup.fresh_state() for kind in ("real", "blank")}
     batches, training = _held_out_batches(setup, held_out), [setup.batch]
-    blank = [(_blank(inputs), targets) for inputs, targets in batches]
+    blank = [(blind(inputs), targets) for inputs, targets in batches]
     constant = _constant_losses(setup, batches)
-    race, due = Race(setup.batch_size, constant=float(constant.mean())), FIRST_LOOK
+    race, due = Race(setup.batch_size, blinded, constant=float(constant.mean())), FIRST_LOOK
     for step in range(1, steps + 1):
         inputs, targets = _training_batch(setup, step - 1)
         step_key = jax.random.fold_in(key, step)
         states["real"], _ = setup.step(states["real"], inputs, targets, step_key)
-        states["blank"], _ = setup.step(states["blank"], _blank(inputs), targets, step_key)
+        states["blank"], _ = setup.step(states["blank"], blind(inputs), targets, step_key)
         if step < min(due, steps):
             continue
         due = max(step + 10, int(1.4 * step))
         losses = _losses(setup, states["real"], batches, key), _losses(setup, states["blank"], blank, key)
         _compare(race, step, *losses, constant)
         race.won = race.lead >= standard_errors and race.relative_lead > margin
-        if race.won:
+        if race.won or (blinded == "blank" and not np.isfinite(race.blank[-1])):
             return race
     after = _losses(setup, states["real"], training, key)
-    unseeing = _losses(setup, states["blank"], [(_blank(inputs), targets) for inputs, targets in training], key)
+    unseeing = _losses(setup, states["blank"], [(blind(inputs), targets) for inputs, targets in training], key)
     race.training_lead = _lead(after, unseeing)
     race.aftermath = _aftermath(setup, states["real"], key)
     return race
@@ -151,7 +185,7 @@ def _held_out_batches(setup: Setup, most: int) -> list[tuple[Any, Any]]:
 def _constant_losses(setup: Setup, batches: list[tuple[Any, Any]]) -> Float[np.ndarray, "held_out"]:
     """Held-out losses of the constant output that is best on training examples; infinite where there is none."""
     start, fit = setup.at_init, constant_at_init(setup)
-    if not fit.exists:
+    if not fit.exists or no_baseline(setup):
         return np.full(sum(trees.leading_size(inputs) for inputs, _ in batches), np.inf)
     template = jax.tree.map(lambda leaf: np.asarray(leaf)[: setup.batch_size], start.outputs)
     return np.concatenate([losses_at_constant(setup, fit.output, template, targets) for _, targets in batches])
@@ -160,6 +194,29 @@ def _constant_losses(setup: Setup, batches: list[tuple[Any, Any]]) -> Float[np.n
 def _blank(inputs: Any) -> Any:
     """Every input set to zero."""
     return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), inputs)
+
+
+def _shuffled(setup: Setup, inputs: Any) -> Any:
+    """The inputs of other examples: of one each, or, where all that is compared stands in the inputs, each array of
+    another.
+    """
+    size = trees.leading_size(inputs)
+    leaves, structure = jax.tree.flatten(inputs)
+    apart = targets_unread(setup) or setup.task.mixes_examples
+    shifts = [(1 + number if apart else 1) % size for number in range(len(leaves))]
+    return jax.tree.unflatten(
+        structure, [np.roll(np.asarray(leaf), by, axis=0) for leaf, by in zip(leaves, shifts, strict=True)]
+    )
+
+
+def _counts_blank_inputs(setup: Setup, key: PRNGKeyArray) -> bool:
+    """Whether blank inputs have a loss that is finite and counts, before training."""
+    inputs, targets = setup.batch
+    blank, real = (
+        np.abs(setup.mean_loss(*setup.variables, given, targets, train=True, key=key))
+        for given in (_blank(inputs), inputs)
+    )
+    return bool(np.isfinite(blank) and blank > NOTHING_COUNTS * real) or not np.isfinite(real)
 
 
 def _losses(

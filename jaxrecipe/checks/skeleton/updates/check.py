@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from jaxrecipe.checks.skeleton.updates.declared_update import declared_update_findings
-from jaxrecipe.checks.skeleton.updates.parameters import Parameter, watch_parameters
+from jaxrecipe.checks.skeleton.updates.parameters import Parameter, cancelling_biases, watch_parameters
 from jaxrecipe.diagnosis.causes.table import cause, causes
 from jaxrecipe.diagnosis.finding import Finding, failure, warning
 from jaxrecipe.diagnosis.measure import Measure, Severity
@@ -154,6 +154,8 @@ def _copies_of_one_unit(free: Sequence[Parameter]) -> list[Finding]:
 def _without_gradient(setup: Setup, key: PRNGKeyArray, free: Sequence[Parameter]) -> list[Finding]:
     """Parameters without gradient, and why, where their pattern says so."""
     blocked = [one for one in free if one.gradient == 0]
+    cancelled = cancelling_biases(setup, key, free) if 0 < len(blocked) < len(free) else frozenset()
+    blocked = [one for one in blocked if one.path not in cancelled]
     if not blocked:
         return []
     if len(blocked) == len(free) and _is_flat_at_the_start(setup, key):
@@ -241,7 +243,7 @@ def _wrong_size(
         likely = causes("optimizer/learning-rate-too-high", "optimizer/diverged")
         return [warning("optimizer/diverged", "Parameters are no longer finite after a few steps.", causes=likely)]
     if free and largest.verdict is not None:
-        text = f"The parameters hardly move: at most {largest.value:.1e} of their size in a step; about 1e-3 is usual."
+        text = f"The parameters hardly move: at most {largest.value:.1e} of their size in a step, not {largest.wanted}."
         likely = causes(*reasons_for_small_steps(setup, key, 1))
         return [warning(likely[0].code, text, measures=(largest,), causes=likely)]
     if median.verdict is not None:

@@ -1,7 +1,9 @@
 """What a few steps do to every parameter."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import jax
 import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
@@ -13,6 +15,9 @@ SMALLEST = 1e-12
 """Keeps a change relative to a parameter of zero from being a division by zero."""
 SAME_GRADIENT = 1e-5
 """Gradients of units that differ by less than this share are the same: the order of a sum explains it."""
+
+SAME_LOSS = 1e-4
+"""Losses that differ by less than this, in all or as a share, are the same: what cancels leaves some rounding."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,31 @@ def watch_parameters(setup: Setup, key: PRNGKeyArray, steps: int) -> list[Parame
         )
         for path in paths
     ]
+
+
+def cancelling_biases(setup: Setup, key: PRNGKeyArray, parameters: Sequence[Parameter]) -> frozenset[str]:
+    """Paths of biases without gradient, beside a matrix that learns, that cancel: other values of the bias change no
+    loss, as before a normalization, as keys of an attention, or in a difference of two outputs. There is nothing that
+    they could learn. A bias that is cut off instead changes the loss.
+    """
+    learning = {one.layer for one in parameters if one.matrix and one.gradient > 0}
+    found = [one.path for one in parameters if one.gradient == 0 and not one.matrix and one.layer in learning]
+    if not found:
+        return frozenset()
+    params, state = setup.variables
+    named, rng = trees.named_leaves(params), np.random.default_rng(0)
+
+    def loss(path: str | None) -> np.ndarray:
+        moved = {
+            name: leaf + rng.normal(size=leaf.shape).astype(leaf.dtype) if name == path else leaf
+            for name, leaf in named.items()
+        }
+        given = jax.tree.unflatten(jax.tree.structure(params), list(moved.values()))
+        outputs, _ = setup.forward(given, state, setup.batch[0], train=True, key=key)
+        return np.asarray(setup.losses(outputs, setup.batch[1]), np.float64)
+
+    as_is = loss(None)
+    return frozenset(path for path in found if np.allclose(loss(path), as_is, rtol=SAME_LOSS, atol=SAME_LOSS))
 
 
 def share_of_dead_units(total: Float[np.ndarray, "..."]) -> float:

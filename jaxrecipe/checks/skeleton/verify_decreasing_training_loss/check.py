@@ -35,7 +35,7 @@ def verify_decreasing_training_loss(
     """A larger model fits the same examples better, and any model better than a linear one.
 
     What it does: where the task gives `capacities`, trains each of these models for the same steps on the same few
-    hundred examples, smallest first. Otherwise your own model, with your own training step, against a linear model that
+    hundred examples, smallest first. Otherwise your model, with the loop's training step, against a linear model that
     sees 32 directions of the inputs. Before that it asks whether the model is more than linear at all: whether
     f(a) + f(b) = f(a + b) + f(0), and if so, how many layers in a row were needed for that. It also reads off the
     traced program what stands between the layers.

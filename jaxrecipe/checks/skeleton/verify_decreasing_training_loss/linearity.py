@@ -21,6 +21,8 @@ BASE_ROUNDING = 1e-5
 """Rounding of the outputs at blank inputs, which are subtracted, as a share of their size."""
 HARDLY_MOVED = 1e-4
 """Outputs that the inputs move by less than this share of their size say nothing about linearity."""
+LARGER = 8.0
+"""Matrices so many times as large show an activation that is linear near zero, as tanh is."""
 RANK = 1e-4
 """Directions weaker than this share of the strongest are rounding."""
 
@@ -41,7 +43,9 @@ class Linearity:
 
 
 def linearity(setup: Setup, key: PRNGKeyArray) -> Linearity:
-    """Test additivity on pairs of the batch's examples, then how the function grows with its matrices."""
+    """Test additivity on pairs of the batch's examples, also with larger matrices, since a function may be linear
+    near zero only; then how the function grows with its matrices.
+    """
     inputs, _ = on_host(setup.batch)
     params = revealing_parameters(setup, key)
     if not all(trees.is_floating(leaf) for leaf in jax.tree.leaves(inputs)):
@@ -52,11 +56,16 @@ def linearity(setup: Setup, key: PRNGKeyArray) -> Linearity:
     def at(params: Any, inputs: Any) -> np.ndarray:
         return flat_outputs(setup.forward(params, setup.model_state, inputs, train=False, key=key)[0])
 
-    base = at(params, nothing)
-    first, second = at(params, inputs) - base, at(params, other) - base
-    both = at(params, jax.tree.map(np.add, inputs, other)) - base
-    if not _additive(setup, base, first, second, both):
+    def parts(params: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        base = at(params, nothing)
+        added = jax.tree.map(np.add, inputs, other)
+        return base, at(params, inputs) - base, at(params, other) - base, at(params, added) - base
+
+    larger = jax.tree.map(lambda leaf: LARGER * np.asarray(leaf) if _is_matrix(leaf) else leaf, params)
+    as_is = parts(params)
+    if not _additive(setup, *as_is) or not _additive(setup, *parts(larger)):
         return Linearity(affine=False)
+    first = as_is[1]
     doubled = jax.tree.map(lambda leaf: 2 * np.asarray(leaf) if _is_matrix(leaf) else leaf, params)
     grown = np.linalg.norm(at(doubled, inputs) - at(doubled, nothing)) / np.linalg.norm(first)
     features = sum(int(np.prod(leaf.shape[1:])) for leaf in jax.tree.leaves(inputs))

@@ -29,3 +29,10 @@ def test_codes_follow_from_the_order() -> None:
     assert [one.code for one in misordered] == ["loss/class-weights-misordered"]
     favored = class_weight_findings(ClassWeights(by_count**1.5, counts))
     assert [one.code for one in favored] == ["loss/class-weights-inverted"]
+
+
+@pytest.mark.parametrize(("counts", "misordered"), [([110, 105, 100, 95, 90], False), ([160, 130, 100, 80, 50], True)])
+def test_nearly_equal_weights_have_no_order(counts: list[int], misordered: bool) -> None:
+    """Counts of a sample come in another order than the shares that the weights were made from."""
+    weights = 1.0 / np.array(counts[::-1])
+    assert ClassWeights(weights / weights.mean(), np.array(counts)).misordered is misordered

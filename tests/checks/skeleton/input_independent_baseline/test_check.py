@@ -14,7 +14,7 @@ from jaxrecipe.checks.skeleton.input_independent_baseline.race import Aftermath,
 from jaxrecipe.report.result import Result, Status
 from jaxrecipe.task import Task
 from tests.zoo import broken
-from tests.zoo.healthy import digits_task, regression_task
+from tests.zoo.healthy import contrastive_task, digits_task, regression_task
 
 Run = Callable[..., Result]
 
@@ -94,11 +94,45 @@ def lost(**changes: Any) -> Race:
         ({"lead": 1.9, "best_lead": 3.0}, "FAIL", "data/inputs-do-not-help"),
         ({"lead": 2.2, "best_lead": 3.1}, "WARN", "data/inputs-do-not-help"),
         ({"real": [float("nan")]}, "FAIL", "optimizer/diverged"),
+        ({"real": [2.0], "lead": 1.0}, "WARN", "data/inputs-do-not-help"),  # ahead, by what few examples cannot confirm
+        ({"real": [2.2], "lead": 1.0}, "FAIL", "data/inputs-do-not-help"),
     ],
 )
 def test_both_sides_of_each_limit(changes: dict[str, Any], status: str, code: str) -> None:
     finding = _finding(lost(**changes), 3.0, ())
     assert (finding.severity.value, finding.code) == (status, code)
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        (
+            {"training_lead": HARDLY_AHEAD},
+            "WARN",
+        ),  # nor did it learn its training examples
+        ({"training_lead": HARDLY_AHEAD + 0.1}, "FAIL"),
+        ({"aftermath": "no gradient"}, "FAIL"),
+    ],
+)
+def test_inputs_that_do_not_help_need_a_witness(changes: dict[str, Any], status: str) -> None:
+    seen = aftermath(gradient=0.0) if "aftermath" in changes else aftermath()
+    assert _finding(lost(**{**changes, "aftermath": seen}), 3.0, ()).severity.value == status
+
+
+@pytest.mark.parametrize(("code", "targets"), [(Status.PASS, "random"), (Status.PASS, "zero")])
+def test_blank_inputs_that_have_no_norm_give_way_to_those_of_others(run: Run, code: Status, targets: str) -> None:
+    """Two views are compared by their cosine, which blank inputs do not have."""
+    task = contrastive_task()
+
+    def cosine(outputs: Any, _targets: Any) -> Any:
+        a, b = (outputs[name] / jnp.linalg.norm(outputs[name], axis=1, keepdims=True) for name in "ab")
+        scores = 10.0 * a @ b.T
+        return optax.softmax_cross_entropy_with_integer_labels(scores, jnp.arange(scores.shape[0]))
+
+    drawn = np.random.default_rng(0).normal(size=320).astype(np.float32) if targets == "random" else np.zeros(320, "f4")
+    result = run(input_independent_baseline, task.replace(loss=cosine, train=(task.train[0], drawn)))
+    assert result.status is code, result.headline
+    assert np.isfinite(result.measured["held-out loss, shuffled inputs"])
 
 
 def aftermath(**changes: Any) -> Aftermath:

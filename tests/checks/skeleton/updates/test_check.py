@@ -1,6 +1,7 @@
 """What a few steps say about every parameter."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import optax
@@ -11,7 +12,7 @@ from jaxrecipe.report.result import Result, Status, Table
 from jaxrecipe.task import Task
 from tests.zoo import modes
 from tests.zoo.broken import learning_rate_huge, learning_rate_tiny, with_init
-from tests.zoo.healthy import digits_task, regression_task, three_parameters_task
+from tests.zoo.healthy import digits_task, linear, mlp_model, regression_task, stateless, three_parameters_task
 
 F, W, P = Status.FAIL, Status.WARN, Status.PASS
 
@@ -20,8 +21,24 @@ def zero_init() -> Task:
     return with_init(digits_task(), lambda params: jax.tree.map(lambda leaf: 0 * leaf, params))
 
 
+def difference_of_two(*, cut_off: bool = False) -> Task:
+    """Two examples are compared by the difference of their scores, where the final bias cancels; or it is cut off."""
+
+    def forward(params: Any, x: jax.Array) -> jax.Array:
+        bias = jax.lax.stop_gradient(params["logits"]["bias"]) if cut_off else params["logits"]["bias"]
+
+        def score(x: jax.Array) -> jax.Array:
+            return jax.nn.relu(linear(params["hidden"], x)) @ params["logits"]["kernel"] + bias
+
+        return score(x) if cut_off else score(x) - score(x[:, ::-1])
+
+    return regression_task().replace(model=stateless(lambda key: mlp_model(8, 32, 1).init(key, None)[0], forward))
+
+
 CASES: list[tuple[Callable[[], Task], Status, str]] = [
     (digits_task, P, ""),
+    (difference_of_two, P, ""),
+    (lambda: difference_of_two(cut_off=True), F, "model/unused-parameters"),
     (modes.declared_and_frozen, P, ""),
     (modes.frozen_layer, F, "optimizer/unintended-freeze"),
     (modes.detached_layer, F, "model/unused-parameters"),
