@@ -46,7 +46,11 @@ def _unread(setup: Setup) -> bool:
 
 
 def no_baseline(setup: Setup) -> str:
-    """Why no constant predictor is there to be compared with, in a sentence; empty where there is one."""
+    """Why no constant predictor is there to be compared with, in a sentence; empty where there is one, as in a loss that
+    compares the examples of a batch: there the same answer for all is chance.
+    """
+    if setup.task.mixes_examples:
+        return ""
     if targets_unread(setup):
         return WITHOUT_TARGETS
     if any(head.behavior.labeled for head in heads(setup.task.target)):
