@@ -46,8 +46,8 @@ def _unread(setup: Setup) -> bool:
 
 
 def no_baseline(setup: Setup) -> str:
-    """Why no constant predictor is there to be compared with, in a sentence; empty where there is one, as in a loss that
-    compares the examples of a batch: there the same answer for all is chance.
+    """Why no constant predictor is there to be compared with, in a sentence; empty where there is one. A loss that
+    compares the examples of a batch has one: the same answer for all is chance.
     """
     if setup.task.mixes_examples:
         return ""
