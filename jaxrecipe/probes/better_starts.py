@@ -107,8 +107,10 @@ def is_ahead(ours: float, other: float, scale: float) -> bool:
 
 def better_start(setup: Setup, suspects: tuple[Cause, ...]) -> Comparison | None:
     """The first start that is better, those tried first that would repair the likeliest causes; the last that was tried
-    where none is, and None where none could be. Asked once for all checks.
+    where none is, and None where none could be, as without an optimizer. Asked once for all checks.
     """
+    if not setup.task.has_optimizer:
+        return None
     repairs = [ARMS[one.code] for one in suspects if one.code in ARMS]
     found = None
     for arm in dict.fromkeys((*repairs, from_the_constant)):
