@@ -69,7 +69,8 @@ def updates(
 
     Source: Karpathy, CS231n notes, ratio of updates to weights.
     """
-    steps = max(steps, WHOLE_UPDATES * _steps_an_update(setup))
+    each = _steps_an_update(setup)
+    steps = max(steps, WHOLE_UPDATES * each) if each > 1 else steps
     parameters = watch_parameters(setup, key, steps)
     if not parameters:
         return skipped("The model has no parameters of floating numbers, so there is nothing to update.")
