@@ -137,6 +137,7 @@ class StepFacts:
         takes_key: whether it is given a key.
         keys: the keys that it was seen to be called with, in order; empty where it was not watched.
         whole_batches: whether a batch counts as one example, because its arrays have no common axis of examples.
+        no_data: whether it is given no batch, because it makes its own data; the examples of the task only stand in.
         notes: what was guessed or left out; stands in the report.
     """
 
@@ -144,6 +145,7 @@ class StepFacts:
     takes_key: bool = False
     keys: tuple[Any, ...] = ()
     whole_batches: bool = False
+    no_data: bool = False
     notes: tuple[str, ...] = ()
 
 

@@ -176,3 +176,26 @@ def test_the_guide_is_right(here, capsys):
         shown.replace("batches))", "batches), only=['finite_inputs'])"),
         {**names, "opt_state": names["optimizer"].init(names["params"])},
     )
+
+
+LOST = scripts.NNX.replace("@nnx.jit\ndef train_step", "@jax.jit\ndef train_step").replace(
+    "    metrics.update(loss=loss)\n    opt", "    opt"
+)
+
+
+def test_nnx_objects_that_are_changed_under_jax_jit_are_told(here, capsys):
+    code, _ = watch(here, LOST)
+    err = capsys.readouterr().err
+    assert code == 2
+    assert "neither gives back nor changes" in err
+    assert "nnx.jit" in err
+
+
+def test_no_data_are_judged_where_the_step_is_given_none(here):
+    source = scripts.DATA + (
+        "step = jax.jit(lambda params: updated(params, tx.init(params), x, y)[0])\n"
+        "for _ in range(5):\n    params = step(params)\n"
+    )
+    code, report = watch(here, source, "--only", "finite_inputs,duplicates,visualize_just_before_the_net", "--no-cache")
+    assert code == 0
+    assert {result["status"] for result in report["results"]} == {"SKIP"}

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from jaxrecipe.checks.data.class_balance import class_balance
 from jaxrecipe.checks.data.data_order import data_order
@@ -109,6 +109,10 @@ OUTPUTS = Need(
 LEARNER = (MODEL, OUTPUTS, LOSS)
 """What a check needs that runs the model itself and asks what given outputs would cost."""
 TEST_DATA = Need(lambda setup: setup.test is not None, "There are no test data. Give Task(test=(inputs, targets)).")
+DATA = Need(
+    lambda setup: setup.loop.facts is None or not setup.loop.facts.no_data,
+    "The step is given no batch, so that there are no data to look at.",
+)
 OWN_STEP = Need(
     lambda setup: setup.task.loop is not None,
     "The step is the library's own. Give Task(loop=...) or jr.Task.from_step(...) to have yours looked at.",
@@ -161,8 +165,8 @@ class Check:
         return " ".join(need.otherwise for need in self.needs if not need.met(setup))
 
 
-def _data(run: Callable[..., Result], **facts: Any) -> Check:
-    return Check(run=run, stage="data", step="become one with the data", cost="data", **facts)
+def _data(run: Callable[..., Result]) -> Check:
+    return Check(run=run, stage="data", step="become one with the data", cost="data", needs=(DATA,))
 
 
 def _step(run: Callable[..., Result], *needs: Need, cost: Cost = "steps") -> Check:
@@ -207,7 +211,13 @@ RECIPE: tuple[Check, ...] = (
         cost="training",
         needs=LEARNER,
     ),
-    Check(run=visualize_just_before_the_net, stage="skeleton", step="visualize just before the net", cost="data"),
+    Check(
+        run=visualize_just_before_the_net,
+        stage="skeleton",
+        step="visualize just before the net",
+        cost="data",
+        needs=(DATA,),
+    ),
     Check(
         run=visualize_prediction_dynamics,
         stage="skeleton",

@@ -97,7 +97,7 @@ def _steps(recordings: Sequence[Recording], watch: Watch, options: argparse.Name
     Raises:
         UsageError: there is none.
     """
-    if found := steps_among(recordings):
+    if found := steps_among(recordings, gradients=bool(watch.gradients), by_name=watch.by_name):
         return found
     seen, advice = _listed(recordings, watch), _advice(recordings, watch, options)
     raise UsageError(f"no training step was seen in {options.script}. {seen} {advice}")
@@ -110,6 +110,9 @@ def _advice(recordings: Sequence[Recording], watch: Watch, options: argparse.Nam
         return f"{options.step} was never called."
     if not recordings and not watch.gradients:
         return "No function compiled by jax.jit, nnx.jit, eqx.filter_jit or pmap was called."
+    if Seen.NOTHING in seen:
+        lost = any(one.objects and "nnx" not in one.kind for one in recordings)
+        return _ADVICE_FOR_LOST_OBJECTS if lost else _ADVICE_FOR_LOST_STATE
     if seen == {Seen.ONCE} or any(one.differentiates and verdict_of(one).seen is Seen.ONCE for one in recordings):
         return (
             "A step must be called twice at least. Have the script take more steps; where the whole training is one "
@@ -120,6 +123,13 @@ def _advice(recordings: Sequence[Recording], watch: Watch, options: argparse.Nam
     return "None of them gives back, or changes, a state that the next call is given."
 
 
+_ADVICE_FOR_LOST_STATE = (
+    "Have the step return the new state, and give that to the next call: nothing is learnt as it is."
+)
+_ADVICE_FOR_LOST_OBJECTS = (
+    "A function that jax.jit compiled is given copies of Flax NNX objects, so that what it changes in them is lost and "
+    "nothing is learnt: compile it by nnx.jit, or return the objects and go on with those."
+)
 _ADVICE_FOR_PLAIN_STEPS = (
     "The step seems to be plain Python around a function that gives gradients: put gradient and update into one "
     "function that is given the state and returns the new one, and name it by --step NAME (or --step module:NAME), "

@@ -158,6 +158,7 @@ def step_as_loop(
             takes_key="key" in arrangement.order or bool(arrangement.key_name),
             keys=tuple(keys),
             whole_batches=found.whole,
+            no_data=not found.batches,
             notes=(f"{told}; parameters are taken to be {_named(places)}.", *found.notes),
         ),
     )

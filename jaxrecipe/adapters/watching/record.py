@@ -6,7 +6,9 @@ from itertools import zip_longest
 from typing import Any
 
 import jax
+import numpy as np
 
+from jaxrecipe.adapters.step.state import arrays_of
 from jaxrecipe.adapters.watching.carried import (
     Part,
     carried_by_identity,
@@ -76,6 +78,7 @@ class Record:
         self.differentiates = self.full = self._stateless = False
         self._seen = self._starts = self._bytes = self._moved = self._without_news = 0
         self._given: dict[int, Any] = {}
+        self._objects, self._returned = False, 0
         self._calls: list[Call] = []
         self._slots: tuple[Slot, ...] = ()
         self._graph: KeptGraph | None = None
@@ -98,6 +101,8 @@ class Record:
             alike=self._alike,
             moved=self._moved,
             differentiates=self.differentiates,
+            objects=self._objects,
+            returned=self._returned,
         )
 
     def before(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Before | None:
@@ -156,7 +161,7 @@ class Record:
         if first or self._copies is not None:
             wanted = [part[0] for value in before.values for part in parts_alike(self._parts, value)]
             self._copies = [(path, kept(arrays)) for path, arrays in self._parts if path in wanted]
-        if first and not self._has_state(before):
+        if first and not self._has_state(before, result):
             self._forget()
             return
         self._calls.append(Call(before.given, before.carried, numbers_in(result)))
@@ -165,11 +170,13 @@ class Record:
         much = self._bytes > self.most_bytes or self._without_news >= MOST_WITHOUT_NEWS
         self.full = len(self._calls) >= self.most or (enough and much)
 
-    def _has_state(self, before: Before) -> bool:
+    def _has_state(self, before: Before, result: Any) -> bool:
         """Whether arguments of the first call come back or were changed, and how many of their numbers are others."""
         alike = {i: parts for i, value in enumerate(before.values) if (parts := parts_alike(self._parts, value))}
         copies = dict(self._copies or [])
         self._alike = frozenset(alike)
+        self._objects = self._graph is not None
+        self._returned = sum(np.ndim(leaf) > 0 for leaf in arrays_of(result).values())
         self._moved = sum(
             numbers_moved(host_arrays(before.given[i]), host_arrays(list(copies[parts[0][0]].values())))
             for i, parts in alike.items()

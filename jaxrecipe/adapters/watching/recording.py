@@ -93,6 +93,8 @@ class Recording:
         alike: arguments of the first call that have the form of a part of what it returned.
         moved: how many numbers of the state the first call changed.
         differentiates: whether it takes a gradient.
+        objects: whether it was given Flax NNX objects.
+        returned: how many arrays the first call returned, scalars not counted.
     """
 
     step: Callable[..., Any]
@@ -106,6 +108,8 @@ class Recording:
     alike: frozenset[int] = frozenset()
     moved: int = 0
     differentiates: bool = False
+    objects: bool = False
+    returned: int = 0
 
 
 def slots_of(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Slot, ...]:

@@ -22,6 +22,7 @@ class Seen(enum.StrEnum):
     EVALUATION = "an evaluation, by its name"
     OUTSIDE = "gives back what it is given, and the script changes that before the next call"
     NO_STATE = "gives back no state"
+    NOTHING = "takes a gradient, and neither gives back nor changes anything that it is given"
     ONCE = "called too seldom"
 
 
@@ -45,6 +46,8 @@ def verdict_of(recording: Recording) -> Verdict:
     if recording.seen < FEWEST_CALLS:
         return Verdict(Seen.ONCE, recording)
     if len(recording.calls) < FEWEST_CALLS:
+        if recording.differentiates and not recording.returned:
+            return Verdict(Seen.NOTHING, recording)
         return Verdict(Seen.OUTSIDE if recording.alike else Seen.NO_STATE, recording)
     roles = roles_of(recording)
     if roles.outside:
@@ -59,9 +62,20 @@ def is_plainly_the_step(recording: Recording) -> bool:
     return verdict_of(recording).seen is Seen.STEP
 
 
-def steps_among(recordings: Sequence[Recording]) -> list[Verdict]:
-    """The functions that may be the training step, the likeliest first: those that change most in a call."""
-    order = (Seen.STEP, Seen.PERHAPS, Seen.EVALUATION)
+def steps_among(recordings: Sequence[Recording], *, gradients: bool = False, by_name: bool = False) -> list[Verdict]:
+    """The functions that may be the training step, the likeliest first: those that change most in a call.
+
+    Args:
+        recordings: of every function that was called.
+        gradients: whether a gradient was taken outside of them; one without a gradient is then none.
+        by_name: whether the user has named them, so that any that has a state is one.
+    """
+    gradients = gradients or any(one.differentiates for one in recordings)
+    order = (
+        Seen.STEP,
+        *(() if gradients and not by_name else (Seen.PERHAPS,)),
+        *((Seen.EVALUATION,) if by_name else ()),
+    )
     found = [verdict for verdict in map(verdict_of, recordings) if verdict.seen in order and _holds_arrays(verdict)]
     return sorted(found, key=lambda one: (order.index(one.seen), -one.recording.moved, -one.recording.seen))
 
