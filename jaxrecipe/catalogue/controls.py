@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from jaxrecipe.adapters import nnx as nnx_model
-from jaxrecipe.catalogue import bases, objectives
+from jaxrecipe.catalogue import bare_step, bases, objectives
 from jaxrecipe.catalogue.bases.preparing import standardized
 from jaxrecipe.catalogue.fault import Base
 from jaxrecipe.catalogue.own_loop import with_own_loop
@@ -26,7 +26,8 @@ class Control:
 
     Attributes:
         make: the task of a seed.
-        metric: what is looked at on the test data after training; "loss" is the task's own.
+        metric: what is looked at on the test data after training; "loss" is the task's own. Of a step alone it is the
+            loss that the last steps report.
         bound: what it reaches at least, or at most for a loss or an error.
         steps: training steps that this takes.
     """
@@ -214,6 +215,10 @@ CONTROLS: tuple[Control, ...] = (
     Control(own_loop_with_batch_norm, "accuracy", 0.96, steps=1200),
     Control(own_loop_with_dropout, "accuracy", 0.95),
     Control(own_loop_language_model, "loss", 2.2),
+    Control(bare_step.bare_batch_norm, "loss", 0.2),
+    Control(bare_step.bare_dropout, "loss", 0.4),
+    Control(bare_step.bare_contrastive, "loss", 1.2),
+    Control(bare_step.bare_frozen, "loss", 0.4),
     Control(small_data, "accuracy", 0.95),
     Control(one_by_one, "accuracy", 0.96, steps=1200),
     Control(objectives.variational_autoencoder, "loss", 40.0),

@@ -1,11 +1,11 @@
 """Every fault of the catalogue, in the order of their numbers."""
 
-from jaxrecipe.catalogue import data, evaluation, loss, model, reported, step
+from jaxrecipe.catalogue import bare_step, data, evaluation, loss, model, reported, step
 from jaxrecipe.catalogue.fault import Fault
 
 FAULTS: tuple[Fault, ...] = tuple(
     sorted(
-        (fault for area in (data, loss, model, step, evaluation, reported) for fault in area.FAULTS),
+        (fault for area in (data, loss, model, step, bare_step, evaluation, reported) for fault in area.FAULTS),
         key=lambda fault: (fault.number, fault.variant),
     )
 )

@@ -28,6 +28,7 @@ SAMPLE = (
     "45_updates_thrown_away",
     "46a_layer_frozen",
     "54a_unseeded_init",
+    "55b_optimizer_state_dropped_alone",
     "58_last_batch_dropped",
     "60_evaluates_training_split",
     "63a_restored_without_optimizer",

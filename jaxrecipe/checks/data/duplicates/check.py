@@ -97,6 +97,7 @@ class _Copies:
         size: how many examples it has.
         exact: how many of them have an exact copy.
         natural: whether exact copies come about without a mistake.
+        again: whether an example may come again, as batches of several epochs have it that a step was given.
         agreement: whether copies have equal targets.
         near: how many different examples are near copies of another one.
         searched: how many were searched for.
@@ -106,6 +107,7 @@ class _Copies:
     size: int
     exact: int
     natural: bool
+    again: bool
     agreement: Agreement
     near: int
     searched: int
@@ -132,6 +134,7 @@ def _compare(setup: Setup, split: Split, source: Source, limits: _Limits, *, tes
         size=source.size,
         exact=int(groups.repeated.sum()),
         natural=_natural(source, rows, groups),
+        again=split == "train" and setup.loop.facts is not None,
         agreement=agreement_of_copies(source, rows, groups),
         near=0 if near is None else int(near.found.sum()),
         searched=len(searched),
@@ -204,7 +207,7 @@ def _exact(copies: _Copies, limits: _Limits) -> Measure:
     return Measure(
         name=f"{copies.split}: share with an exact copy",
         value=copies.exact / copies.size,
-        high=None if copies.natural else limits.repeated,
+        high=None if copies.natural or copies.again else limits.repeated,
         severity=Severity.WARN,
         thresholds={"high": "repeated"},
         code="data/duplicates",
