@@ -199,3 +199,37 @@ def test_no_data_are_judged_where_the_step_is_given_none(here):
     code, report = watch(here, source, "--only", "finite_inputs,duplicates,visualize_just_before_the_net", "--no-cache")
     assert code == 0
     assert {result["status"] for result in report["results"]} == {"SKIP"}
+
+
+PLANTED = {
+    "learning rate 0": (
+        scripts.PIECES.replace("optax.sgd(0.1, momentum=0.9)", "optax.sgd(0.0)"),
+        "carries_state",
+        "step/updates-thrown-away",
+    ),
+    "optimizer state dropped": (
+        scripts.PIECES.replace("donate_argnums=(0, 1), ", "").replace(
+            "params, opt_state, loss = train_step", "params, _, loss = train_step"
+        ),
+        "carries_state",
+        "step/optimizer-state-lost",
+    ),
+    "one key for all steps": (
+        scripts.EQUINOX.replace("key, sub = jax.random.split(key)", "sub = key").replace(
+            "loss, grads = eqx",
+            "x = jnp.where(jax.random.bernoulli(key, 0.7, x.shape), x, 0)\n        loss, grads = eqx",
+        ),
+        "draws_anew",
+        "step/key-reused",
+    ),
+}
+
+
+@pytest.mark.parametrize("bug", PLANTED)
+def test_a_planted_bug_is_found(bug, here, capsys):
+    source, check, code = PLANTED[bug]
+    assert source not in (scripts.PIECES, scripts.EQUINOX)
+    exit_code, report = watch(here, source, "--only", check, "--no-cache")
+    assert exit_code == 1, capsys.readouterr().err
+    (result,) = report["results"]
+    assert code in [finding["code"] for finding in result["findings"]]
