@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import optax.contrib
 
 from jaxrecipe.adapters import nnx as nnx_model
 from jaxrecipe.catalogue import bare_step, bases, objectives
@@ -131,6 +132,18 @@ def average_weights(seed: int) -> Task:
     )
 
 
+def schedule_free(seed: int) -> Task:
+    """A loop of one's own around a schedule-free optimizer, whose average is evaluated."""
+    optimizer = optax.contrib.schedule_free(optax.adam(5e-3, b1=0.0), learning_rate=5e-3, b1=0.9)
+
+    def averaged(state: Any) -> tuple[Any, Any]:
+        with jax.numpy_dtype_promotion("standard"):
+            return optax.contrib.schedule_free_eval_params(state["opt"], state["params"]), state["stats"]
+
+    task = bases.picture_mlp(seed).replace(name="schedule-free", optimizer=optimizer)
+    return with_own_loop(task, evaluated=averaged)
+
+
 def own_loop_with_batch_norm(seed: int) -> Task:
     """A loop of one's own around the ConvNet with BatchNorm: step, evaluation, prediction and checkpoints."""
     return with_own_loop(bases.convnet(seed))
@@ -212,6 +225,7 @@ CONTROLS: tuple[Control, ...] = (
     Control(accumulation, "accuracy", 0.94),
     Control(weight_decay, "accuracy", 0.95),
     Control(average_weights, "accuracy", 0.95),
+    Control(schedule_free, "accuracy", 0.95),
     Control(own_loop_with_batch_norm, "accuracy", 0.96, steps=1200),
     Control(own_loop_with_dropout, "accuracy", 0.95),
     Control(own_loop_language_model, "loss", 2.2),

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxrecipe.catalogue import bases
+from jaxrecipe.catalogue import bases, controls
 from jaxrecipe.catalogue.bases.preparing import unit
 from jaxrecipe.catalogue.edits import on_both, on_outputs, on_train
 from jaxrecipe.catalogue.fault import Fault
+from jaxrecipe.catalogue.own_loop import own_loop
 from jaxrecipe.targets import Unspecified
 from jaxrecipe.task import Task
 
@@ -62,6 +63,11 @@ def bytes_wrap(task: Task) -> Task:
     return task.replace(prepare=lambda images, labels: ((images - 78).astype(jnp.float32) / 96.0, labels))
 
 
+def schedule_free_not_averaged(task: Task) -> Task:
+    """The weights that a schedule-free optimizer trains are evaluated, and not their average."""
+    return task.replace(loop=own_loop(task))
+
+
 FAULTS = (
     Fault(65, labels_from_one, bases.picture_mlp, ("example_gradients",), ("data/labels-from-one",)),
     Fault(66, gradient_of_few_is_nan, bases.picture_mlp, ("example_gradients",), ("model/gradient-not-finite",)),
@@ -74,4 +80,11 @@ FAULTS = (
     ),
     Fault(68, head_masked, bases.frozen_backbone, ("updates",), ("optimizer/masked-passes-gradient",)),
     Fault(69, bytes_wrap, bases.picture_mlp, ("finite_inputs",), ("data/integer-arithmetic",)),
+    Fault(
+        70,
+        schedule_free_not_averaged,
+        controls.schedule_free,
+        ("mode_consistency",),
+        ("evaluation/schedule-free-weights",),
+    ),
 )

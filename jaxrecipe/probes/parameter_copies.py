@@ -31,11 +31,17 @@ def parameter_copies(setup: Setup) -> list[Place]:
     numbers = vector(params)
     if not numbers.any():
         return []
+    return [place for place, tree in trees_like_parameters(setup, state) if np.array_equal(vector(tree), numbers)]
+
+
+def trees_like_parameters(setup: Setup, state: PyTree) -> list[tuple[Place, PyTree]]:
+    """Every tree of a state that has the structure and shapes of the parameters: they, their averages, moments."""
+    params = setup.loop.variables(state)[0]
     found = jax.tree_util.tree_leaves_with_path(state, is_leaf=partial(_alike, params))
     return [
-        Place(number, jax.tree_util.keystr(path, simple=True, separator="/") or "the root")
+        (Place(number, jax.tree_util.keystr(path, simple=True, separator="/") or "the root"), tree)
         for number, (path, tree) in enumerate(found)
-        if _alike(params, tree) and np.array_equal(vector(tree), numbers)
+        if _alike(params, tree)
     ]
 
 

@@ -37,6 +37,7 @@ SAMPLE = (
     "66_gradient_of_few_is_nan",
     "68_head_masked",
     "69_bytes_wrap",
+    "70_schedule_free_not_averaged",
 )
 """Quick ones from all over the catalogue; the benchmark (`python -m experiments.faults`) runs all of them."""
 

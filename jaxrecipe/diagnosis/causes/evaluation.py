@@ -59,6 +59,16 @@ CAUSES: tuple[Cause, ...] = (
         explains=("step/updates-thrown-away", "optimizer/cause-in-optimizer", "evaluation/other-definition"),
     ),
     Cause(
+        code="evaluation/schedule-free-weights",
+        title="The weights that a schedule-free optimizer trains are evaluated, and not their average.",
+        harm="They go to and fro where no schedule calms them; what the method promises, it promises of the average.",
+        fix=(
+            "Evaluate and save optax.contrib.schedule_free_eval_params(opt_state, params); go on training with the "
+            "params themselves."
+        ),
+        explains=("evaluation/other-definition",),
+    ),
+    Cause(
         code="evaluation/training-mode",
         title="The model is evaluated in training mode.",
         harm="Dropout and batch statistics are on, so predictions are random or depend on the batch.",

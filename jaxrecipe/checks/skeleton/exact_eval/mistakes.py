@@ -14,6 +14,7 @@ from jaxrecipe.checks.skeleton.exact_eval.answers import Answers, Values
 from jaxrecipe.probes.exact_scores import explained_by_augmentation, scores
 from jaxrecipe.probes.first_steps import vector
 from jaxrecipe.probes.parameter_copies import parameter_copies, parameters_at
+from jaxrecipe.probes.schedule_free import schedule_free_weights
 
 Simulation = Callable[[Values, int], float]
 """What a mistake makes of the examples' values in their order, at a batch size; NaN where it has nothing to count."""
@@ -158,8 +159,8 @@ def evaluates_an_average(answers: Answers, name: str, slack: float) -> str:
     """
     setup, start = answers.setup, vector(answers.setup.params)
     params, model_state = answers.variables
-    for place in parameter_copies(setup):
-        other = parameters_at(setup, answers.state, place)
+    held = [(place.path, parameters_at(setup, answers.state, place)) for place in parameter_copies(setup)]
+    for path, other in [*held, *((one.path, one.averaged) for one in schedule_free_weights(setup, answers.state))]:
         if np.array_equal(vector(other), start) or np.array_equal(vector(other), vector(params)):
             continue
         known, split, indices = answers.known[name], answers.split, answers.indices
@@ -168,7 +169,7 @@ def evaluates_an_average(answers: Answers, name: str, slack: float) -> str:
         said = [call.value(name) for call in answers.calls if call.values]
         fits = all(near(number, average, slack) for number in said)
         if fits and max(abs(number - average) for number in said) < min(abs(number - initial) for number in said):
-            return place.path
+            return path
     return ""
 
 

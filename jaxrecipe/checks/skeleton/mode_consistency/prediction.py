@@ -9,11 +9,14 @@ from jaxrecipe.diagnosis.causes.table import Cause, cause, causes
 from jaxrecipe.diagnosis.finding import Finding, failure
 from jaxrecipe.diagnosis.measure import Measure
 from jaxrecipe.probes.averaged_draws import averages_draws
+from jaxrecipe.probes.first_steps import lightly_trained
 from jaxrecipe.probes.randomness import relative_distance
+from jaxrecipe.probes.schedule_free import schedule_free_weights
 from jaxrecipe.setup import Setup
 
 Predict = Callable[[Any, Any], Any]
 NAME = "difference of predict and model"
+UNAVERAGED = "difference of predict and the schedule-free average"
 APART = 2.0
 """Two draws of a model may be apart by so many times what two others are."""
 
@@ -47,10 +50,35 @@ def prediction_findings(
         found = _other_predictions(setup, modes, predict, at_start, tolerance)
         return measure, [failure(found[0].code, text, measures=(measure,), causes=found)]
     stale = "" if modes.drawn.accepted else _out_of_date(setup, modes, predict, tolerance)
-    if not stale:
-        return measure, []
-    text = f"After a training step predict still gives what the model gave with {stale} of before."
-    return measure, [failure("evaluation/stale-parameters", text)]
+    if stale:
+        text = f"After a training step predict still gives what the model gave with {stale} of before."
+        return measure, [failure("evaluation/stale-parameters", text)]
+    return measure, [] if modes.drawn.accepted else not_averaged(setup, tolerance)
+
+
+def not_averaged(setup: Setup, tolerance: float) -> list[Finding]:
+    """Predictions by the weights that a schedule-free optimizer trains, or by the fast ones, not by their average."""
+    predict, inputs = setup.loop.predict, setup.batch[0]
+    state = lightly_trained(setup, setup.key)
+    weights = schedule_free_weights(setup, state)
+    if not weights or predict is None:
+        return []
+    model_state = setup.loop.variables(state)[1]
+    given = predict(trees.copy(state), inputs)
+
+    def distance(params: Any) -> float:
+        return relative_distance(setup.forward(params, model_state, inputs, train=False, key=setup.key)[0], given)
+
+    away = min(distance(one.averaged) for one in weights)
+    path, near = min(((one.path, distance(one.held)) for one in weights), key=lambda pair: pair[1])
+    measure = Measure(name=UNAVERAGED, value=away, high=tolerance, code="evaluation/schedule-free-weights")
+    if near > tolerance or measure.verdict is None:
+        return []
+    text = (
+        f"The optimizer is schedule-free, and predict gives what the model gives with the weights at {path} of the "
+        f"state; with what schedule_free_eval_params makes of them the outputs differ by {away:.2g} of their size."
+    )
+    return [failure(measure.code, text, measures=(measure,))]
 
 
 def _other_predictions(
