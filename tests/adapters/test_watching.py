@@ -83,6 +83,7 @@ def test_a_watched_step_gives_the_numbers_that_the_script_saw(donate):
     def script():
         step = jax.jit(updated, donate_argnums=donate)
         params, opt_state = start()
+        jax.eval_shape(step, params, opt_state, X[:16], Y[:16])  # traced here, and not again when it is called
         for i in range(4):
             params, opt_state, loss = step(params, opt_state, X[i::4], Y[i::4])
             seen.append(float(loss))

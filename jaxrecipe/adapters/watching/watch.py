@@ -85,8 +85,11 @@ class Watch:
         Raises:
             ScriptEnded: enough was seen.
         """
-        if not self.active or self.running or _traced((args, kwargs)):
+        if not self.active or self.running:
             return record.step(*args, **kwargs)
+        if _traced((args, kwargs)):
+            with self.within(record):  # what it does is only traced once, and this may be the time
+                return record.step(*args, **kwargs)
         if self.ended:
             if not self.go_on:
                 raise ScriptEnded
@@ -139,7 +142,8 @@ class Watched:
 
     def lower(self, *args: Any, **kwargs: Any) -> Any:
         """What it is lowered to; compiled from there, it is looked at too."""
-        return Lowered(self, self._compiled.lower(*args, **kwargs))
+        with self._watch.within(self._record):
+            return Lowered(self, self._compiled.lower(*args, **kwargs))
 
 
 class Lowered:
