@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
-from jaxrecipe.diagnosis.finding import Finding, failure, warning
+from jaxrecipe.diagnosis.finding import Finding, warning
 from jaxrecipe.setup import Setup
 
 FEWEST = 3
@@ -18,7 +18,7 @@ def is_recorded(setup: Setup) -> bool:
 
 
 def repeated_batches(setup: Setup) -> Iterator[Finding]:
-    """Every batch the same: a failure where it has targets, since the whole data may be one batch otherwise."""
+    """Every batch the same: only a warning, since whoever trains on all of the data at once does just this."""
     count = setup.train.size // setup.batch_size
     if count < FEWEST:
         return
@@ -29,11 +29,7 @@ def repeated_batches(setup: Setup) -> Iterator[Finding]:
     if not all(_equal(first, other) for other in others):
         return
     text = f"All {count} batches that were taken are the same, bit for bit ({setup.batch_size} examples)."
-    whole = setup.loop.facts is not None and setup.loop.facts.whole_batches
-    if jax.tree.leaves(first[1]) and not whole:
-        yield failure("data/same-batch", text)
-    else:
-        yield warning("data/same-batch", text)
+    yield warning("data/same-batch", text)
 
 
 def _equal(one: tuple[object, object], other: tuple[object, object]) -> bool:

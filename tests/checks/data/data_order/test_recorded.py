@@ -28,7 +28,5 @@ def test_batches_in_the_order_in_which_they_came(run):
 def test_the_same_batch_every_time(run):
     first = bare.batches(*bare.data(0))[0]
     result = run(data_order, bare.task_of((*sgd_step(), [first] * 5)))
-    assert (result.status, result.codes) == (Status.FAIL, ("data/same-batch",))
-    unlabelled = bare.task_of((*sgd_step(), [first] * 5), targets=None)
-    assert run(data_order, unlabelled).status is Status.WARN
+    assert (result.status, result.codes) == (Status.WARN, ("data/same-batch",))
     assert run(data_order, bare.task_of((*sgd_step(), [first]))).status is Status.PASS
