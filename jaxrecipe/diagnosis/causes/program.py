@@ -79,7 +79,7 @@ CAUSES: tuple[Cause, ...] = (
         code="data/same-batch",
         title="Every batch is the same.",
         harm="All other data are never used.",
-        fix="Ask one iterator for the next batch; iter(loader) in the loop begins anew each time. Training on all of the "
-        "data at once is meant so.",
+        fix="Ask one iterator for the next batch; iter(loader) in the loop begins anew each time. Whoever trains on "
+        "all data at once means it so.",
     ),
 )
