@@ -29,6 +29,7 @@ class Project:
         files: MNIST's own files, made of digits where the program would download them: paths from where it is started.
         idle: modules that do nothing here, as those that log and draw.
         devices: on which it runs, made of one CPU.
+        restores: functions that JAX once had and the project calls ("tree_map"); each counts as a line of glue.
         changes: text of the script and what stands there instead, for a smaller run; each counts as a line of glue.
     """
 
@@ -46,6 +47,7 @@ class Project:
     files: tuple[str, ...] = ()
     idle: tuple[str, ...] = ()
     devices: int = 1
+    restores: tuple[str, ...] = ()
     changes: tuple[tuple[str, str], ...] = ()
 
     def folder(self, root: Path) -> Path:
@@ -59,9 +61,9 @@ class Project:
 
     @property
     def glue_lines(self) -> int:
-        """Lines of code in the body of the function `task` of the glue, or changes of the script for `watch`."""
+        """Lines of code in the body of the function `task` of the glue, changes of the script, functions restored."""
         if self.how == "watch":
-            return len(self.changes)
+            return len(self.changes) + len(self.restores)
         body = self.glue.read_text().split("def task", 1)[1].splitlines()[1:]
         return sum(1 for line in body if line.strip() and not line.strip().startswith(('"""', "#")))
 

@@ -83,5 +83,6 @@ def _environment(project: Project, root: Path, script: Path) -> dict[str, str]:
     here = [HERE / "stand_in", HERE.parent.parent, script.parent, own, project.folder(root)]
     path = os.pathsep.join([*map(str, here), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={project.devices}".strip()
-    made = {"XLA_FLAGS": flags} if project.devices > 1 else {}
-    return {**os.environ, **made, "PYTHONPATH": path, "MPLBACKEND": "Agg", "JAXRECIPE_IDLE": " ".join(project.idle)}
+    made = {"JAXRECIPE_IDLE": " ".join(project.idle), "JAXRECIPE_RESTORES": " ".join(project.restores)}
+    made |= {"XLA_FLAGS": flags} if project.devices > 1 else {}
+    return {**os.environ, **made, "PYTHONPATH": path, "MPLBACKEND": "Agg"}

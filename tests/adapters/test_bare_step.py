@@ -294,3 +294,31 @@ def test_the_recipe_runs_on_a_bare_step():
     assert found["loss_at_init"].status is jr.Status.SKIP
     assert "Task(model=" in found["loss_at_init"].summary
     assert any("step(*state, batch)" in note for note in report.notes)
+
+
+def test_numbers_of_python_that_come_back_as_they_were_are_part_of_the_structure():
+    class Model(eqx.Module):
+        width: int
+        end: float
+        kernel: jax.Array
+
+        def __call__(self, x):
+            return jnp.concatenate([x, jnp.zeros(self.width)]) @ self.kernel / self.end
+
+    tx, model = optax.sgd(0.1), Model(1, 10.0, jnp.ones((3, 1)))
+
+    @eqx.filter_jit
+    def step(model, opt, x, y):
+        loss, grads = eqx.filter_value_and_grad(lambda one: ((jax.vmap(one)(x)[:, 0] - y) ** 2).mean())(model)
+        updates, opt = tx.update(grads, opt)
+        return eqx.apply_updates(model, updates), opt, loss
+
+    batches = [(np.ones((4, 2), np.float32), np.ones(4, np.float32))] * 2
+    state = (model, tx.init(eqx.filter(model, eqx.is_inexact_array)))
+    task = jr.Task.from_step(step, state, batches)
+    assert task.loop is not None
+    first = task.loop.init(jax.random.key(0))
+    assert set(first["model"]) == {"kernel"}
+    x, y = (jnp.asarray(part) for part in batches[0])
+    made = jax.eval_shape(task.loop.step, first, x, y, jax.random.key(0))
+    assert jax.tree.structure(made[0]) == jax.tree.structure(first)

@@ -5,6 +5,8 @@ every number from them is one on stand-in data.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -34,19 +36,23 @@ class Dataset:
         """The same, which are arrays already."""
         return self.items()
 
-    def map(self, function: Callable[..., Any], *_: Any, **__: Any) -> "Dataset":
+    def map(self, map_func: Callable[..., Any], *_: Any, **__: Any) -> "Dataset":
         """Each example after a function."""
-        spread = lambda item: function(*item) if isinstance(item, tuple) else function(item)  # noqa: E731
+        spread = lambda item: map_func(*item) if isinstance(item, tuple) else map_func(item)  # noqa: E731
         return Dataset(lambda: map(spread, self.items()), self.size)
 
     def shuffle(self, buffer_size: int, seed: int | None = None, **_: Any) -> "Dataset":
-        """In another order each time, which follows from the seed."""
-        del buffer_size
+        """In another order each time, which follows from the seed; endless ones by a buffer."""
         rng = np.random.default_rng(seed)
 
         def shuffled() -> Iterator[Any]:
-            found = list(self.items())
-            return (found[index] for index in rng.permutation(len(found)))
+            items = self.items()
+            waiting = list(islice(items, buffer_size))
+            for item in items:
+                index = int(rng.integers(len(waiting)))
+                waiting[index], item = item, waiting[index]
+                yield item
+            yield from (waiting[index] for index in rng.permutation(len(waiting)))
 
         return Dataset(shuffled, self.size)
 
@@ -121,9 +127,30 @@ def as_numpy(data: Any) -> Any:
     return data
 
 
+class Split:
+    """Names of splits."""
+
+    TRAIN, TEST = "train", "test"
+
+
+@dataclass(frozen=True)
+class _Size:
+    num_examples: int
+
+
+@dataclass(frozen=True)
+class _Info:
+    splits: Mapping[str, _Size]
+
+
 class _Builder:
     def __init__(self, name: str) -> None:
         self.name = name
+
+    @property
+    def info(self) -> _Info:
+        """How many examples there are."""
+        return _Info({split: _Size(len(load(self.name, split))) for split in ("train", "test")})
 
     def download_and_prepare(self, **_: Any) -> None:
         """Nothing to do here."""

@@ -129,8 +129,9 @@ def step_as_loop(
     Raises:
         ValueError: a name that is given is not there.
     """
-    arrangement, form, outcome = tried.arrangement, tried.form, tried.outcome
+    arrangement, outcome = tried.arrangement, tried.outcome
     after = _pieces_after(tried.pieces, outcome, tried.result)
+    form = tried.form.with_fixed(after)
     metrics_of(_beside_state(outcome, tried.result), loss, after)  # a name that is not there is said now
     first = form.held(form.pieces)
     places = _parameter_places(form, first, params)

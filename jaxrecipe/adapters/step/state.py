@@ -7,7 +7,7 @@ of arrays, so that paths read alike everywhere and whatever is no array cannot d
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -33,18 +33,22 @@ class StateForm:
         names: of the pieces, in order.
         pieces: the pieces as they were first given, which the arrays are put into.
         graph: which of them are Flax NNX objects, that change in place and may share variables.
+        fixed: numbers of Python that belong to the structure, as the sizes in an Equinox module: as an array a step
+            would take such a number for a parameter, or could make no shape of it.
     """
 
     names: tuple[str, ...]
     pieces: tuple[Any, ...]
     graph: frozenset[int]
+    fixed: frozenset[Path] = frozenset()
 
     def held(self, pieces: Sequence[Any]) -> Held:
         """The arrays of the pieces."""
         found: Held = {}
         for index, (name, piece) in enumerate(zip(self.names, pieces, strict=True)):
             if index not in self.graph:
-                found[name] = _nested(arrays_of(piece))
+                arrays = arrays_of(piece)
+                found[name] = _nested({path: arrays[path] for path in arrays if (name, *path) not in self.fixed})
         if self.graph:
             found |= self._graph_arrays(pieces)
         return {name: found.get(name, {}) for name in self.names}
@@ -60,7 +64,7 @@ class StateForm:
     def rebuilt(self, held: Held) -> tuple[Any, ...]:
         """New pieces that hold the arrays; nothing of those that were first given is touched."""
         made = [
-            piece if index in self.graph else _put(piece, held[name])
+            piece if index in self.graph else self._put(name, piece, held[name])
             for index, (name, piece) in enumerate(zip(self.names, self.pieces, strict=True))
         ]
         if self.graph:
@@ -73,6 +77,27 @@ class StateForm:
             for index, piece in zip(ordered, merged, strict=True):
                 made[index] = piece
         return tuple(made)
+
+    def _put(self, name: str, piece: Any, held: Any) -> Any:
+        """A pytree with other arrays in it."""
+        leaves, structure = jax.tree_util.tree_flatten_with_path(piece)
+        paths = [(_path(path), leaf) for path, leaf in leaves]
+        free = [is_number(leaf) and (name, *path) not in self.fixed for path, leaf in paths]
+        values = [_at(held, path) if moves else leaf for (path, leaf), moves in zip(paths, free, strict=True)]
+        return jax.tree.unflatten(structure, values)
+
+    def with_fixed(self, after: Sequence[Any]) -> "StateForm":
+        """The same form, where the numbers that a step gave back as the very numbers of Python are fixed."""
+        found: set[Path] = set()
+        for index, (name, before, new) in enumerate(zip(self.names, self.pieces, after, strict=True)):
+            if index not in self.graph:
+                own, others = arrays_of(before), arrays_of(new)
+                found |= {(name, *path) for path in own if _same_number(own[path], others.get(path))}
+        return replace(self, fixed=frozenset(found))
+
+
+def _same_number(one: Any, other: Any) -> bool:
+    return type(one) is type(other) and isinstance(one, bool | int | float | complex) and one == other
 
 
 def state_form(pieces: Sequence[Any], names: Sequence[str]) -> StateForm:
@@ -116,13 +141,6 @@ def _form(leaf: Any) -> tuple[Any, ...]:
     elif not jnp.issubdtype(dtype, jax.dtypes.prng_key):
         dtype = jax.dtypes.canonicalize_dtype(dtype)
     return np.shape(leaf), dtype
-
-
-def _put(piece: Any, held: Any) -> Any:
-    """A pytree with other arrays in it."""
-    leaves, structure = jax.tree_util.tree_flatten_with_path(piece)
-    values = [_at(held, _path(path)) if is_number(leaf) else leaf for path, leaf in leaves]
-    return jax.tree.unflatten(structure, values)
 
 
 def _nested(arrays: Arrays) -> Any:

@@ -10,7 +10,7 @@ from jaxtyping import PRNGKeyArray
 
 from jaxrecipe import trees
 from jaxrecipe.diagnosis.finding import Finding, failure, warning
-from jaxrecipe.probes.step_pass import Given, equal, host_leaves, reported_loss, result_of, with_leaves
+from jaxrecipe.probes.step_pass import Given, Leaves, equal, host_leaves, reported_loss, result_of, same, with_leaves
 from jaxrecipe.probes.traced_step import constant_draws, equations, traced_step
 from jaxrecipe.report.result import Result, Table
 from jaxrecipe.setup import Setup
@@ -49,7 +49,7 @@ def draws_anew(setup: Setup, *, key: PRNGKeyArray) -> Result:
     by_key = not equal(plain, result_of(setup, Given(given.state, given.batch, jax.random.fold_in(key, 1))))
     findings = []
     if by_key:
-        findings += _same_keys(setup)
+        findings += _same_keys(setup, given)
     else:
         findings += _key_in_state(setup, given) or _constant_key(setup, given)
     if not findings:
@@ -62,13 +62,30 @@ def draws_anew(setup: Setup, *, key: PRNGKeyArray) -> Result:
     )
 
 
-def _same_keys(setup: Setup) -> Iterator[Finding]:
-    """Keys that the step was seen to be called with, all the same."""
+def _same_keys(setup: Setup, given: Given) -> Iterator[Finding]:
+    """Keys that the step was seen to be called with, all the same, where it does not make others of them itself."""
     keys = setup.loop.facts.keys if setup.loop.facts is not None else ()
     numbers = {b"".join(array.tobytes() for array in host_leaves(one).values()) for one in keys}
-    if len(keys) >= FEWEST_KEYS and len(numbers) == 1:
-        text = f"The step is random and was given the same key in all of the {len(keys)} calls that were seen."
-        yield failure("step/key-reused", text)
+    if len(keys) < FEWEST_KEYS or len(numbers) > 1:
+        return
+    text = f"The step is random and was given the same key in all of the {len(keys)} calls that were seen"
+    counted = _gone_on(setup, given)
+    if all(same(counted[path], array) for path, array in host_leaves(given.state).items() if path in counted):
+        yield failure("step/key-reused", f"{text}; its state counts nothing that could make another one of it.")
+        return
+    start, other = (_loss(setup, given, given.state, key) for key in (given.key, jax.random.fold_in(given.key, 1)))
+    again = _loss(setup, given, with_leaves(given.state, counted))
+    if not np.isfinite(start) or start == other:
+        yield warning("step/key-reused", f"{text}; whether a counter of the state goes into it is undetermined.")
+    elif again == start:
+        told = f"the loss of one batch is {start:.6g} again after the counters of the state went on, {other:.6g} with"
+        yield failure("step/key-reused", f"{text}: {told} another key.")
+
+
+def _gone_on(setup: Setup, given: Given) -> Leaves:
+    """Keys and counters of the state after a step, by path."""
+    after, _ = setup.step(trees.copy(given.state), *given.batch, given.key)
+    return {path: array for path, array in host_leaves(after).items() if array.dtype.kind in "iu"}
 
 
 def _key_in_state(setup: Setup, given: Given) -> list[Finding]:
@@ -80,9 +97,8 @@ def _key_in_state(setup: Setup, given: Given) -> list[Finding]:
     other = {path: array ^ np.asarray(1, array.dtype) for path, array in kept.items()}
     if _loss(setup, given, with_leaves(given.state, other)) == (start := _loss(setup, given, given.state)):
         return []
-    after, _ = setup.step(trees.copy(given.state), *given.batch, given.key)
-    went_on = {path: array for path, array in host_leaves(after).items() if array.dtype.kind in "iu"}
-    again = _loss(setup, given, with_leaves(given.state, went_on), jax.random.fold_in(given.key, 1))
+    went_on = with_leaves(given.state, _gone_on(setup, given))
+    again = _loss(setup, given, went_on, jax.random.fold_in(given.key, 1))
     if not np.isfinite(start) or again != start:
         return []
     where = ", ".join(kept)

@@ -53,6 +53,22 @@ def test_the_same_key_at_every_call(run):
         assert run(draws_anew, task.replace(loop=replace(task.loop, facts=facts))).status is status
 
 
+@pytest.mark.parametrize("folds", [True, False])
+def test_the_same_key_folded_by_a_counter_of_the_state(run, folds: bool):
+    def step(state, x, key):
+        key = jax.random.fold_in(key, state["step"]) if folds else key
+        loss, grads = jax.value_and_grad(lambda w: ((x + jax.random.normal(key, x.shape) @ w) ** 2).mean())(state["w"])
+        return {"w": state["w"] - 0.01 * grads, "step": state["step"] + 1}, {"loss": loss}
+
+    batches = [jax.random.normal(jax.random.key(index), (8, 2)) for index in range(4)]
+    task = bare.task_of((jax.jit(step), {"w": jnp.eye(2), "step": 0}, batches))
+    assert task.loop is not None
+    assert task.loop.facts is not None
+    facts = replace(task.loop.facts, keys=(jax.random.key(0),) * 4)
+    result = run(draws_anew, task.replace(loop=replace(task.loop, facts=facts)))
+    assert result.status is (Status.PASS if folds else Status.FAIL)
+
+
 def test_a_key_used_for_two_draws_is_a_warning(run):
     step, state, batches = bare.diffusion(0)
 
