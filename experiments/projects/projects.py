@@ -119,11 +119,11 @@ PROJECTS = (
         options=("--batches", "8"),
         data=DIGITS,
         files=tuple(
-            f"/tmp/jax_example_data/{name}-ubyte.gz"
+            f"data/{name}-ubyte.gz"
             for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
         ),
         devices=2,
-        changes=(("1024, 1024", "64, 64"),),
+        changes=(("1024, 1024", "64, 64"), ("import datasets\n", "import datasets\n\ndatasets._DATA = 'data/'\n")),
     ),
     optax(
         name="optax_accumulation",
@@ -141,7 +141,7 @@ PROJECTS = (
         how="from_step",
         packages=("distrax", "gymnax", "chex", "tfp-nightly", "decorator", "dm-tree"),
         data="its own, cart and pole",
-        idle=("gymnasium", "seaborn"),
+        idle=("gymnasium", "seaborn", "brax"),
     ),
     Project(
         name="jaxpi_allen_cahn",

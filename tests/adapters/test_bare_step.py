@@ -322,3 +322,12 @@ def test_numbers_of_python_that_come_back_as_they_were_are_part_of_the_structure
     x, y = (jnp.asarray(part) for part in batches[0])
     made = jax.eval_shape(task.loop.step, first, x, y, jax.random.key(0))
     assert jax.tree.structure(made[0]) == jax.tree.structure(first)
+
+
+def test_keys_by_name():
+    def step(state, x, keys):
+        return state + jax.random.normal(keys["dropout"]) + jax.random.normal(keys["noise"][0]) * x.mean()
+
+    key = {"dropout": jax.random.PRNGKey(0), "noise": jax.random.split(jax.random.key(0), 1)}
+    task = jr.Task.from_step(step, jnp.zeros(()), [np.ones(4, np.float32)], key=key, targets=None)
+    assert task.loop is not None

@@ -203,7 +203,7 @@ def _has_device_axis(state: Any) -> int:
 
 
 def _keys_to_try(key: Any, devices: int) -> list[MakeKey]:
-    """Forms of a key that a step may take: typed or raw, one for all devices or one for each."""
+    """Forms of a key that a step may take: typed or raw, one for all devices or one for each, or several by name."""
 
     def made(raw: bool, split: int, key: PRNGKeyArray) -> Any:
         typed = jax.random.split(key, split) if split else key
@@ -211,9 +211,17 @@ def _keys_to_try(key: Any, devices: int) -> list[MakeKey]:
 
     if key is None:
         return [partial(made, raw, devices) for raw in (False, True)]
-    raw = not jnp.issubdtype(jnp.asarray(key).dtype, jax.dtypes.prng_key)
-    axes = np.ndim(key) - (1 if raw else 0)
-    return [partial(made, raw, np.shape(key)[0] if axes else 0)]
+    leaves, structure = jax.tree.flatten(key)
+    forms = []
+    for leaf in leaves:
+        raw = not jnp.issubdtype(jnp.asarray(leaf).dtype, jax.dtypes.prng_key)
+        axes = np.ndim(leaf) - (1 if raw else 0)
+        forms.append(partial(made, raw, np.shape(leaf)[0] if axes else 0))
+
+    def several(key: PRNGKeyArray) -> Any:
+        return structure.unflatten([form(jax.random.fold_in(key, index)) for index, form in enumerate(forms)])
+
+    return forms if jax.tree_util.treedef_is_leaf(structure) else [several]
 
 
 def _arranged(step: Callable[..., Any], state: Any, batch: Any, keys: Sequence[MakeKey]) -> Tried:
