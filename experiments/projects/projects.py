@@ -67,7 +67,7 @@ PROJECTS = (
         packages=("dm-haiku",),
         data=DIGITS,
         idle=("seaborn",),
-        changes=(("batch_size=64", "batch_size=16"),),
+        changes=(("batch_size=64", "batch_size=4"),),
     ),
     equinox(
         name="equinox_diffusion",
