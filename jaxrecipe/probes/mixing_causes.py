@@ -11,11 +11,13 @@ from jaxrecipe import trees
 from jaxrecipe.diagnosis.causes.table import Cause, cause, causes
 from jaxrecipe.probes.changed_values import replaced, revealing_parameters
 from jaxrecipe.probes.dependencies import flat_outputs, movement, on_host, revealed_outputs
-from jaxrecipe.probes.rounding import SAME_PROGRAM, changed, model_rounding
+from jaxrecipe.probes.rounding import ROUNDINGS, SAME_PROGRAM, changed, model_rounding
 from jaxrecipe.setup import Setup
 
 ONE = 1e-3
 """How near to one the sum of probabilities must be."""
+SAME_FACTOR = 1e-4
+"""Relative difference of factors, or of losses, that are the same up to rounding in float32."""
 NUMBERS_TRIED = 8
 """Single input numbers that are changed to see how many examples each reaches."""
 
@@ -41,7 +43,32 @@ def loss_mixing_causes(setup: Setup, key: PRNGKeyArray) -> tuple[Cause, ...]:
         if not changed(clean, np.asarray(setup.losses(shifted, targets)), model_rounding(setup)).any():
             here = "The loss does not change when one number is added to one class of every example."
             return cause("loss/softmax-over-batch", here=here), *causes("loss/mixes-examples")
+    if _is_a_weighted_mean(setup, outputs, targets, clean):
+        return causes("loss/weighted-by-batch", "loss/mixes-examples")
     return causes("loss/mixes-examples", "loss/wrong-axis", "loss/broadcast")
+
+
+def _is_a_weighted_mean(setup: Setup, outputs: Any, targets: Any, clean: np.ndarray) -> bool:
+    """Whether examples meet in the loss by one factor alone, which their targets make and which is 1 among copies.
+
+    A count of all tokens and a sum of weights are such; another example's outputs never matter, and copies of an
+    example cost what it costs alone. Nothing is compared then, and nothing reduced that should not be.
+    """
+    rounding, others = model_rounding(setup), np.arange(1, len(clean))
+    alone = setup.losses(*(jax.tree.map(lambda leaf: leaf[:1], tree) for tree in (outputs, targets)))
+    repeated = [jax.tree.map(lambda leaf: np.repeat(leaf[:1], len(leaf), 0), tree) for tree in (outputs, targets)]
+    copies = setup.losses(*repeated)
+    if not np.allclose(np.asarray(copies), np.asarray(alone), rtol=max(SAME_FACTOR, ROUNDINGS * rounding)):
+        return False
+    if changed(clean, np.asarray(setup.losses(_first_replaced(outputs), targets)), rounding)[others].any():
+        return False
+    with np.errstate(all="ignore"):
+        ratios = np.asarray(setup.losses(outputs, _first_replaced(targets)), np.float64)[others] / clean[others]
+    ratios = ratios[clean[others] != 0]
+    if ratios.size < 2 or not np.isfinite(ratios).all():
+        return False
+    moved = abs(ratios.mean() - 1) > SAME_FACTOR
+    return bool(moved and np.ptp(ratios) <= max(SAME_FACTOR, ROUNDINGS * rounding) * abs(ratios.mean()))
 
 
 def model_mixes_examples(setup: Setup, key: PRNGKeyArray) -> bool:

@@ -80,6 +80,15 @@ CAUSES: tuple[Cause, ...] = (
         ),
     ),
     Cause(
+        code="loss/weighted-by-batch",
+        title="The loss is a mean by weights or counts of the whole batch, such as all of its tokens.",
+        harm="What an example costs depends on whose targets are beside it, and means over batches on their sizes.",
+        fix=(
+            "If that mean is meant, declare it: Task(objective=...) that gives Costs(losses=..., weights=...), or "
+            "mixes_examples=True. Otherwise divide by the weights of each example."
+        ),
+    ),
+    Cause(
         code="loss/squared-error-for-classes",
         title="Classes are learned by a squared error.",
         harm="Class numbers are no quantities, and a squared error of logits gives wrong answers little gradient.",

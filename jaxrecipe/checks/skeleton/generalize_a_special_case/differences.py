@@ -1,5 +1,7 @@
 """What it means that a part gives something else for a batch than for its examples one by one."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
@@ -7,8 +9,8 @@ from jaxtyping import PRNGKeyArray
 from jaxrecipe import trees
 from jaxrecipe.checks.skeleton.generalize_a_special_case.parts import Compared, depends_on_place
 from jaxrecipe.diagnosis.causes.table import Cause, cause, causes
-from jaxrecipe.diagnosis.finding import Finding, failure
-from jaxrecipe.diagnosis.measure import Measure
+from jaxrecipe.diagnosis.finding import Finding, failure, warning
+from jaxrecipe.diagnosis.measure import Measure, Severity
 from jaxrecipe.probes.changed_values import revealing_parameters
 from jaxrecipe.probes.dependencies import flat_outputs, movement, revealed_outputs
 from jaxrecipe.probes.mixing_causes import loss_mixing_causes, model_mixing_causes
@@ -55,6 +57,9 @@ def difference(setup: Setup, key: PRNGKeyArray, compared: Compared, measures: tu
     text = f"{part.name}: a batch and its examples {how} differ by {worst.value:.2g} of its spread."
     moved = measures[1].verdict is not None
     found = _causes(setup, key, compared, moved=moved, tolerance=worst.high or 0.0)
+    if found[0].code == "loss/weighted-by-batch":  # nothing shows that this mean is not meant
+        worst = replace(worst, severity=Severity.WARN, code=found[0].code)
+        return warning(found[0].code, text, measures=(worst,), causes=found)
     return failure(found[0].code, text, measures=(worst,), causes=found)
 
 
