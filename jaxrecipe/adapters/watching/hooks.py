@@ -8,6 +8,7 @@ import importlib.util
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -66,7 +67,9 @@ def hooked(watch: Watch, named: tuple[str, str] | None = None) -> Iterator[None]
 
 def _replace(undo: ExitStack, name: str, make: Callable[[Any], Any], owner: Any) -> None:
     """Put another function in the place of one, until it is undone."""
-    real = getattr(owner, name, None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # some of the functions are on their way out
+        real = getattr(owner, name, None)
     if real is not None:
         undo.callback(setattr, owner, name, real)
         setattr(owner, name, make(real))
