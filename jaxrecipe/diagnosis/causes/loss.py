@@ -80,6 +80,22 @@ CAUSES: tuple[Cause, ...] = (
         ),
     ),
     Cause(
+        code="loss/penalty-outweighs-targets",
+        title="A term of the loss that has nothing to do with the targets outweighs the one that has.",
+        harm="The outputs are the same whatever the inputs are: the posterior of an autoencoder collapses.",
+        fix=(
+            "Reduce both terms alike: sum the error over pixels or tokens where the KL term is summed over latent "
+            "numbers. Otherwise give it a smaller weight, or raise the weight from 0."
+        ),
+        explains=(
+            "model/initialization-too-large",
+            "model/final-bias-ignores-prior",
+            "model/no-better-than-linear",
+            "data/labels-shuffled",
+            "model/input-ignored",
+        ),
+    ),
+    Cause(
         code="loss/weighted-by-batch",
         title="The loss is a mean by weights or counts of the whole batch, such as all of its tokens.",
         harm="What an example costs depends on whose targets are beside it, and means over batches on their sizes.",

@@ -3,6 +3,7 @@
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from jaxrecipe.checks.skeleton.input_independent_baseline.penalty import RELIEF
 from jaxrecipe.checks.skeleton.input_independent_baseline.race import Aftermath, Race, run_race
 from jaxrecipe.diagnosis.causes.table import Cause, cause, causes
 from jaxrecipe.diagnosis.finding import Finding, failure, warning
@@ -17,6 +18,10 @@ WIDE = 0.1
 """A lead of this share of the blind loss that standard errors cannot confirm is undecided, not absent."""
 FELL_BACK = 1.0
 """Standard errors by which a lead must have shrunk since its best for the run to have fallen back."""
+SURE = 4.0
+"""Standard errors from which on a training with less of a penalty is measurably better."""
+COLLAPSED = 0.1
+"""Share of what the inputs are then worth that they may be worth now for the penalty to keep them out."""
 SMALL_BATCH = 4
 """With fewer examples a step than this each step undoes what the last one learned, at usual learning rates."""
 RISEN = 0.1
@@ -133,10 +138,11 @@ def _finding(race: Race, at_best: float, measures: tuple[Measure, ...]) -> Findi
     scores = f"After {steps} steps real inputs score {race.real[-1]:.4g} on held-out data, what does not see them "
     scores += f"{race.best_blind:.4g}"
     ranked = _ranked_causes(race)
-    if race.lead > HARDLY_AHEAD or race.relative_lead > WIDE:
+    kept_out = _penalty(race)
+    if not kept_out and (race.lead > HARDLY_AHEAD or race.relative_lead > WIDE):
         message = f"{scores}: they help by {race.lead:.2g} standard errors and {race.relative_lead:.2g} of the loss."
         return warning("data/inputs-do-not-help", message, measures=measures, causes=ranked)
-    proven = _shown(race.aftermath) or race.aftermath is None or race.training_lead > HARDLY_AHEAD
+    proven = _shown(race.aftermath) or kept_out or race.aftermath is None or race.training_lead > HARDLY_AHEAD
     make = failure if proven else warning
     message = f"{scores}: the inputs do not help."
     return make("data/inputs-do-not-help", message, measures=measures, causes=ranked)
@@ -151,7 +157,19 @@ def _not_applicable(setup: Setup, race: Race) -> str:
 
 def _ranked_causes(race: Race) -> tuple[Cause, ...]:
     """What may be behind inputs that do not help: what the trained model shows for certain comes first."""
-    return _shown(race.aftermath) or _likely(race)
+    return _shown(race.aftermath) or _penalty(race) or _likely(race)
+
+
+def _penalty(race: Race) -> tuple[Cause, ...]:
+    """A term that has nothing to do with the targets keeps the inputs out, where less of it lets them in."""
+    relief = race.relief
+    if relief is None or relief.sure < SURE or relief.before > COLLAPSED * relief.after:
+        return ()
+    here = (
+        f"With {RELIEF:g} of the pull on {', '.join(relief.outputs)}, which the targets have no part in, an example's "
+        f"own outputs are worth {relief.after:.3g} more than another's on held-out data; as it is {relief.before:.3g}."
+    )
+    return (cause("loss/penalty-outweighs-targets", here=here), *causes("model/input-ignored"))
 
 
 def _shown(seen: Aftermath | None) -> tuple[Cause, ...]:

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
 from jaxrecipe import trees
+from jaxrecipe.checks.skeleton.input_independent_baseline.penalty import Relief, relieved
 from jaxrecipe.probes.constant_predictor import constant_at_init, losses_at_constant
 from jaxrecipe.probes.layers import opens_with_raised_biases
 from jaxrecipe.probes.unread_targets import no_baseline, targets_unread
@@ -66,6 +67,7 @@ class Race:
         training_lead: the same lead at the end on training examples.
         won: whether the lead is sure and large enough.
         aftermath: what training on the real inputs did, where it did not win.
+        relief: what less of a penalty of outputs changes, where it did not win and there is such a penalty.
     """
 
     batch_size: int
@@ -80,6 +82,7 @@ class Race:
     training_lead: float = 0.0
     won: bool = False
     aftermath: Aftermath | None = None
+    relief: Relief | None = None
 
     @property
     def best_blind(self) -> float:
@@ -138,6 +141,8 @@ def _run(
     unseeing = _losses(setup, states["blank"], [(blind(inputs), targets) for inputs, targets in training], key)
     race.training_lead = _lead(after, unseeing)
     race.aftermath = _aftermath(setup, states["real"], key)
+    if np.isfinite(race.real[-1]) and setup.batch_size > 1:
+        race.relief = relieved(setup, batches, key, race.steps[-1])
     return race
 
 
