@@ -7,7 +7,6 @@ from experiments.projects.project import Project
 flax = partial(Project, repository="google/flax", commit="18f8f311c275d57f46d95e41b15aa97b454754c0")
 haiku = partial(Project, repository="google-deepmind/dm-haiku", commit="f4d858a5cbb29140855d68f81f5fd625e078a5ae")
 equinox = partial(Project, repository="patrick-kidger/equinox", commit="9336d820b2ef66b360fc6cb3611b3da5cefbb14d")
-optax = partial(Project, repository="google-deepmind/optax", commit="2edbcbe2390da13983b92cbef94ac0460ecde1c5")
 jax = partial(Project, repository="jax-ml/jax", commit="cec06d116c05f0d52adfceee3d3b730fdbcb0ce5")
 flaxdocs = partial(Project, repository="mlnomadpy/flaxdocs", commit="1eda4a34032021b2acff2e907bbf6de6762d169b")
 DIGITS = "digits enlarged to 28 by 28"
@@ -124,24 +123,6 @@ PROJECTS = (
         ),
         devices=2,
         changes=(("1024, 1024", "64, 64"), ("import datasets\n", "import datasets\n\ndatasets._DATA = 'data/'\n")),
-    ),
-    optax(
-        name="optax_accumulation",
-        about="nnx under jax.jit, gradient accumulation by MultiSteps",
-        script="examples/gradient_accumulation.ipynb",
-        options=("--batches", "3"),
-        data="its own, random",
-    ),
-    Project(
-        name="purejaxrl_ppo",
-        repository="luchris429/purejaxrl",
-        commit="31756b197773a52db763fdbe6d635e4b46522a73",
-        about="linen, PPO in one compiled function",
-        script="purejaxrl/ppo.py",
-        how="from_step",
-        packages=("distrax", "gymnax", "chex", "tfp-nightly", "decorator", "dm-tree"),
-        data="its own, cart and pole",
-        idle=("gymnasium", "seaborn", "brax"),
     ),
     Project(
         name="jaxpi_allen_cahn",

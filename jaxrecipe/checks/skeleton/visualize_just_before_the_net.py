@@ -12,6 +12,7 @@ from jaxrecipe.diagnosis.causes.table import causes
 from jaxrecipe.diagnosis.finding import Finding, failure
 from jaxrecipe.diagnosis.measure import Measure, Severity
 from jaxrecipe.probes.kinds import drawable, input_kinds
+from jaxrecipe.probes.step_pass import is_finite
 from jaxrecipe.report.result import Evidence, Histogram, Images, Result, Table
 from jaxrecipe.setup import Setup
 
@@ -43,7 +44,7 @@ def visualize_just_before_the_net(
 
     Args:
         setup: the set-up.
-        key: unused; the augmentation follows the set-up's seed.
+        key: of the step that is taken where something is not finite, to see whether it masks that.
         small_warn: WARN for inputs whose root mean square, or standard deviation, is below this.
         small_fail: FAIL below this.
         large_warn: WARN for inputs whose root mean square is above this.
@@ -51,7 +52,6 @@ def visualize_just_before_the_net(
 
     Source: Karpathy, A Recipe for Training Neural Networks (2019), "visualize just before the net".
     """
-    del key
     inputs, targets = setup.training_batch(0)
     leaves = {path or "inputs": np.asarray(leaf) for path, leaf in trees.named_leaves(inputs).items()}
     floating = {path: leaf.astype(np.float64) for path, leaf in leaves.items() if trees.is_floating(leaf)}
@@ -61,7 +61,8 @@ def visualize_just_before_the_net(
         own = _measures(path, leaf, bounds)
         measures += own
         found = _finding(setup, path, leaf, own)
-        findings += [] if found is None else [found]
+        masked = found is not None and not np.isfinite(leaf).all() and _step_is_finite(setup, key)
+        findings += [] if found is None or masked else [found]
     shapes = ", ".join(f"{path} {leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves.items())
     return Result(
         summary=f"What enters the model: {shapes}.",
@@ -118,6 +119,12 @@ def _finding(setup: Setup, path: str, leaf: np.ndarray, measures: tuple[Measure,
         likeliest = causes("data/scaled-twice", "data/constant-inputs")
         return Finding(code=spread.code, severity=spread.verdict, message=text, measures=(spread,), causes=likeliest)
     return None
+
+
+def _step_is_finite(setup: Setup, key: PRNGKeyArray) -> bool:
+    """Whether a step on that batch gives a finite state and metrics all the same: it masks what is not known."""
+    state, metrics = setup.step(setup.fresh_state(), *setup.training_batch(0), key)
+    return is_finite(state) and is_finite(metrics)
 
 
 def _finite_before(setup: Setup) -> bool:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxrecipe as jr
 from jaxrecipe.checks.skeleton.visualize_just_before_the_net import visualize_just_before_the_net
 from jaxrecipe.report.result import Images, Result, Status
 from tests.zoo.healthy import HEALTHY, digits_task
@@ -97,3 +98,13 @@ def test_each_input_has_its_own_findings(run: Run) -> None:
 
     result = run(visualize_just_before_the_net, task.replace(prepare=prepare))
     assert set(result.codes) == {"data/inputs-not-scaled", "data/scaled-twice"}
+
+
+def test_what_is_not_finite_and_masked_by_the_step_is_no_finding(run: Run) -> None:
+    def step(w, batch):
+        loss, grads = jax.value_and_grad(lambda w: jnp.nanmean((jnp.nan_to_num(batch["x"]) - w) ** 2))(w)
+        return w - 0.1 * grads, {"loss": loss}
+
+    x = np.where(np.arange(8) % 4 == 0, np.nan, np.arange(8.0)).astype(np.float32)
+    task = jr.Task.from_step(jax.jit(step), jnp.zeros(()), [{"x": x}] * 2, targets=None)
+    assert run(visualize_just_before_the_net, task).status is Status.PASS

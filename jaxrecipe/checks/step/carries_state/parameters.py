@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+import jax
 import numpy as np
 
 from jaxrecipe.checks.step.carries_state.watched import Watched, floating, is_frozen, names
@@ -32,7 +33,7 @@ def parameter_findings(seen: Watched) -> Iterator[Finding]:
         yield _nothing_moves(seen)
     elif stuck:
         yield _some_stuck(seen, stuck, len(free))
-    if twins := [path for path in free if path in moved and _units_are_copies(first[path], seen.run.last[path])]:
+    if twins := [path for path in free if path in moved and _units_are_copies(*_on_one_device(seen, path))]:
         text = f"The units of {names(twins)} are copies of one another, before and after {seen.run.steps} steps."
         yield failure("model/identical-units", text)
 
@@ -105,6 +106,16 @@ def _learn_when_not_zero(seen: Watched, zero: Sequence[str]) -> str:
     if not other < plain - CLEARLY * abs(plain):
         return ""
     return f"with small random numbers instead the loss of one batch ends at {other:.4g}, without at {plain:.4g}."
+
+
+def _on_one_device(seen: Watched, path: str) -> tuple[np.ndarray, np.ndarray]:
+    """A parameter before and after; the first of its copies where every array of the state has a first axis of devices,
+    as under pmap.
+    """
+    first, devices = seen.run.first, jax.local_device_count()
+    replicated = devices > 1 and all(array.shape[:1] == (devices,) for array in first.values())
+    before, after = first[path], seen.run.last[path]
+    return (before[0], after[0]) if replicated else (before, after)
 
 
 def _units_are_copies(before: np.ndarray, after: np.ndarray) -> bool:
