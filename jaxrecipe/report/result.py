@@ -100,6 +100,11 @@ class Result:
         return f"{worst.message}{more}{reason}"
 
     @property
+    def finding(self) -> str:
+        """The headline, under the name that it had before findings had codes."""
+        return self.headline
+
+    @property
     def hint(self) -> str:
         """What to do about the worst finding; empty on PASS."""
         return self.findings[0].hint if self.findings else ""

@@ -95,7 +95,7 @@ def clipped_tight() -> Task:
 
 def noisy_steps() -> Task:
     """The optimizer adds noise that swamps the gradient; model and loss are sound."""
-    return digits_task().replace(optimizer=optax.chain(optax.scale(-1e-3), optax.add_noise(4e-5, 0.0, 0)))
+    return digits_task().replace(optimizer=optax.chain(optax.scale(-1e-3), optax.add_noise(4e-4, 0.0, 0)))
 
 
 def tanh_on_logits() -> Task:

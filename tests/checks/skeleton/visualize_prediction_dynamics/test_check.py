@@ -44,7 +44,7 @@ CASES = {
     "to and fro": (with_(digits_task, optax.sgd(1.0)), W, "optimizer/learning-rate-too-high"),
     "diverges": (with_(regression_task, optax.sgd(10.0)), F, "optimizer/diverged"),
     "far too low": (with_(digits_task, optax.adam(1e-5)), F, "optimizer/learning-rate-too-low"),
-    "far too low, plain steps": (with_(three_parameters_task, optax.sgd(1e-4)), F, "optimizer/learning-rate-too-low"),
+    "far too low, plain steps": (with_(three_parameters_task, optax.sgd(1e-5)), F, "optimizer/learning-rate-too-low"),
     "rather low": (with_(digits_task, optax.sgd(1e-3)), W, "optimizer/learning-rate-too-low"),
     "uphill": (with_(digits_task, optax.sgd(-0.1)), F, "step/goes-uphill"),
     "thrown away": (updates_thrown_away, F, "step/updates-thrown-away"),
