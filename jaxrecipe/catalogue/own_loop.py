@@ -60,13 +60,13 @@ def own_loop(
         stored: the part of a state that a checkpoint holds; the rest is taken from a fresh state.
         order: the order in which the examples come, from the number of the epoch and how many there are.
     """
-    optimizer = optimizer or task.optimizer
+    chosen: optax.GradientTransformation = task.optimizer if optimizer is None else optimizer
 
     def init(key: PRNGKeyArray) -> State:
         first = jax.tree.map(lambda leaf: jnp.asarray(leaf[: task.batch_size]), task.train)
         inputs, _ = task.prepare(*first) if task.prepare else first
         params, stats = task.model.init(key, inputs)
-        return add({"params": params, "stats": stats, "opt": optimizer.init(params), "step": jnp.zeros((), jnp.int32)})
+        return add({"params": params, "stats": stats, "opt": chosen.init(params), "step": jnp.zeros((), jnp.int32)})
 
     @jax.jit
     def step(state: State, inputs: Any, targets: Any, key: PRNGKeyArray) -> tuple[State, dict[str, Array]]:
@@ -77,7 +77,7 @@ def own_loop(
         (loss, stats), grads = jax.value_and_grad(total, has_aux=True)(state["params"])
         new, grads = gradients(state, grads)
         with jax.numpy_dtype_promotion("standard"):
-            updates, opt = optimizer.update(grads, state["opt"], state["params"])
+            updates, opt = chosen.update(grads, state["opt"], state["params"])
         params = apply_updates(state["params"], updates)
         new = {**new, "params": params, "stats": stats, "opt": opt, "step": state["step"] + 1}
         return after(state, new), {"loss": loss}
