@@ -327,7 +327,7 @@ def test_the_same_seed_gives_the_same_keys() -> None:
 
 def test_every_real_check_names_its_stage_thresholds_and_page() -> None:
     for check in recipe.RECIPE:
-        assert check.stage in ("data", "skeleton", "overfit", "regularize", "tune", "squeeze", "precision")
+        assert check.stage in ("data", "skeleton", "step", "precision")
         assert all(isinstance(default, float | int | str | bool) for default in check.thresholds.values())
         for heading in ("What it does:", "Why it matters:", "What to do:"):
             assert heading in (check.run.__doc__ or ""), f"{check.name} lacks {heading}"
