@@ -38,6 +38,7 @@ CAUSES: tuple[Cause, ...] = (
         title="The loss is summed over the batch where a mean was meant.",
         harm="The learning rate depends on the batch size.",
         fix="Give one number an example, without any reduction over the batch; the mean is taken later.",
+        explains=("step/reports-sum",),
     ),
     Cause(
         code="loss/divided-twice",
@@ -166,6 +167,7 @@ CAUSES: tuple[Cause, ...] = (
         title="A softmax is taken over a single output.",
         harm="It is one whatever the output says, so there is no gradient.",
         fix="Use a sigmoid cross entropy for one output, or two outputs with a softmax.",
+        explains=("loss/flat", "model/no-gradient", "model/input-ignored", "step/updates-thrown-away"),
     ),
     Cause(
         code="loss/softmax-over-multilabel",
@@ -202,6 +204,7 @@ CAUSES: tuple[Cause, ...] = (
         title="The loss is clipped where the gradients were meant to be.",
         harm="Examples above the limit teach nothing.",
         fix="Clip gradients (optax.clip_by_global_norm), not the loss.",
+        explains=("loss/flat", "model/no-gradient", "model/input-ignored"),
     ),
     Cause(
         code="loss/class-weights-misordered",
